@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""The CE comparisons of docs/results.md on the embedded corpus.
+
+  python -m benchmarks.shapes_ce --workdir runs/shapes_ce
+
+Trains CE, MoEE, CE without collaborative gating and every expert alone, three
+seeds each, through the command that users type; then hides more and more
+experts of the test videos from the trained CE and MoEE. Runs that are finished
+are not repeated. Writes benchmarks/results/shapes_ce.json and prints tables.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+from benchmarks import machine
+
+CONFIG = 'configs/ce_shapes.py'
+SEEDS = (0, 1, 2)
+MODELS = {'CE': '', 'MoEE': 'model=moee', 'CE - CG': 'model=mimic'}
+HIDDEN = (0.0, 0.2, 0.4, 0.6, 0.8)
+METRICS = ('R@1', 'R@5', 'R@10', 'R@50', 'MdR', 'MnR', 'geom')
+
+
+def train(name, arg, seed, workdir):
+  """One run of the main command; returns its workdir."""
+  folder = workdir / name.replace(' ', '_') / f'seed={seed}'
+  if not (folder / 'results.json').is_file():
+    spec = ','.join(filter(None, [arg, f'seed={seed}']))
+    command = [
+      *(sys.executable, '-m', 'vidret_jax.main', '--config', f'{CONFIG}:{spec}'),
+      *('--workdir', str(folder)),
+    ]
+    began = time.monotonic()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.parent / f'seed={seed}.log', 'w') as log:
+      subprocess.run(command, check=True, stdout=log, stderr=log)
+    (folder / 'seconds').write_text(f'{time.monotonic() - began:.1f}')
+  return folder
+
+
+def metrics_of(folder):
+  """{'test/t2v_R@1': value} of a finished run."""
+  return json.loads((folder / 'results.json').read_text())['metrics']
+
+
+def hide_experts(folder, rates):
+  """Test metrics of a run when more experts are missing: {rate: metrics}."""
+  from vidret_jax import config_lib
+  from vidret_jax.evaluators import retrieval
+  from vidret_jax.train import ckpt
+  from vidret_jax.train import run as run_lib
+  from vidret_jax.train import state as state_lib
+
+  config = config_lib.load_json(str(folder / 'config.json'))
+  run = run_lib.Run(config)
+  target = state_lib.with_sharding(
+    state_lib.start_from(run.variables, None, None), config.sharding, run.mesh
+  ).variables
+  variables, _ = ckpt.load_variables(str(folder), target, config.select)
+  data = config_lib.freeze(config.evals.test.data)
+  return {
+    rate: retrieval.Evaluator(
+      run.model, run.mesh, data=data, drop_rate=rate
+    ).run(variables)
+    for rate in rates
+  }
+
+
+def spread(values):
+  """Mean and standard deviation of the sample."""
+  return dict(mean=statistics.fmean(values), std=statistics.stdev(values))
+
+
+def summarise(runs, prefix=''):
+  """{'t2v_R@1': {mean, std}} over runs of one model."""
+  keys = [f'{d}_{m}' for d in ('t2v', 'v2t') for m in METRICS]
+  return {k: spread([r[prefix + k] for r in runs]) for k in keys}
+
+
+def table(rows, direction):
+  """Markdown rows, mean (std), one decimal, as the papers print them."""
+  lines = [
+    '| model | ' + ' | '.join(METRICS) + ' |',
+    '|---' * (len(METRICS) + 1) + '|',
+  ]
+  for name, row in rows.items():
+    cells = [row[f'{direction}_{m}'] for m in METRICS]
+    cells = [f'{c["mean"]:.1f} ({c["std"]:.1f})' for c in cells]
+    lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
+  return '\n'.join(lines)
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--workdir', type=pathlib.Path, required=True)
+  args = parser.parse_args()
+
+  from vidret_jax.data import shapes
+
+  variants = dict(MODELS)
+  variants |= {f'only {name}': f'expert={name}' for name, _ in shapes.EXPERTS}
+  folders = {
+    name: [train(name, arg, seed, args.workdir) for seed in SEEDS]
+    for name, arg in variants.items()
+  }
+  rows = {
+    name: summarise([metrics_of(f) for f in runs], 'test/')
+    for name, runs in folders.items()
+  }
+  hidden = {}
+  for name in ('CE', 'MoEE'):
+    runs = [hide_experts(folder, HIDDEN) for folder in folders[name]]
+    hidden[name] = {
+      f'{rate:.0%}': summarise([run[rate] for run in runs]) for rate in HIDDEN
+    }
+  test = shapes.make(view='queries', split='test')
+  items = shapes.make(view='items', split='test')
+  seconds = {
+    name: [float((f / 'seconds').read_text()) for f in runs]
+    for name, runs in folders.items()
+    if all((f / 'seconds').is_file() for f in runs)
+  }
+  machine.write(
+    'shapes_ce',
+    dict(
+      config=CONFIG,
+      seeds=SEEDS,
+      queries=len(test),
+      videos=len(items),
+      models=rows,
+      hidden=hidden,
+      seconds=seconds,
+    ),
+  )
+  for direction in ('t2v', 'v2t'):
+    print(f'\n{direction}\n{table(rows, direction)}')
+  for name, by_rate in hidden.items():
+    print(f'\n{name}, t2v, experts hidden\n{table(by_rate, "t2v")}')
+
+
+if __name__ == '__main__':
+  main()

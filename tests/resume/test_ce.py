@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CE on real clips: killed, and on other numbers of devices and processes."""
+
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from tests.train.tiny import command
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory):
+  """The config; compiled programs are kept between the processes."""
+  root = tmp_path_factory.mktemp('ce')
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('VIDRET_DATA_DIR', str(root / 'data'))
+    yield f'tests/train/tiny/ce.py:cache={root}/xla'
+
+
+@pytest.fixture(scope='module')
+def alone(config, tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('alone') / 'run'
+  command.run(workdir, config=config)
+  return workdir
+
+
+def test_killed_run_ends_with_the_same_bits(config, alone, tmp_path):
+  # Short checkpoints: kill when the first is there, at once or a bit later.
+  for pause in (0.0, 0.2):
+    before = len(command.steps(tmp_path))
+    process = command.start(tmp_path, config=config)
+    while len(command.steps(tmp_path)) <= before and process.poll() is None:
+      time.sleep(0.005)
+    time.sleep(pause)
+    process.kill()
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+  command.run(tmp_path, config=config)
+  assert command.state(tmp_path) == command.state(alone)
+  for name in ('metrics.jsonl', 'results.json'):
+    assert (tmp_path / name).read_bytes() == (alone / name).read_bytes()
+
+
+def close(workdir, alone):
+  """Losses to float tolerance; a rank may differ where two scores tie."""
+  worst = 0.0
+  for row, want in zip(command.rows(workdir), command.rows(alone), strict=True):
+    assert set(row) == set(want)
+    for key, value in want.items():
+      if key.startswith('train/') or key in ('lr', 'step'):
+        np.testing.assert_allclose(row[key], value, rtol=1e-4, err_msg=key)
+        worst = max(worst, abs(row[key] - value) / max(abs(value), 1e-9))
+      elif not isinstance(value, str):
+        np.testing.assert_allclose(row[key], value, rtol=0.01, err_msg=key)
+  print('largest relative difference of a loss or gradient norm', worst)
+
+
+def test_eight_devices(config, alone, tmp_path):
+  command.run(tmp_path, config=config, devices=8)
+  close(tmp_path, alone)
+
+
+def test_two_processes_of_four_devices(config, alone, tmp_path):
+  command.run_processes(tmp_path, 2, config=config, devices=4)
+  close(tmp_path, alone)

@@ -1,0 +1,1 @@
+"""Datasets as random-access sources; the only home of TensorFlow's readers."""

@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ranks of a whole collection in two passes over blocks.
+
+The first pass encodes items, then queries, and scores every query with its own
+item. The second pass scores all pairs, block by block, and counts what beats
+and what ties with those own scores, per row and per column; only counts leave
+the devices. Scores of both passes come from the same compiled function on the
+same blocks, so that exact equality of scores means what it says.
+"""
+
+import collections
+import dataclasses
+from typing import Any
+
+from jax.sharding import Mesh
+import numpy as np
+
+from vidret_jax import sharding
+from vidret_jax.data import source as source_lib
+from vidret_jax.evaluators import base
+from vidret_jax.metrics import ranks as ranks_lib
+from vidret_jax.models.base import Retriever
+from vidret_jax.ops import ranking
+from vidret_jax.search import bank as bank_lib
+from vidret_jax.search import exact
+from vidret_jax.search.bank import Bank, Change
+from vidret_jax.search.exact import padded
+from vidret_jax.search.programs import programs
+
+
+class NonFiniteScore(ValueError):
+  """A similarity that is NaN or infinite; it has no rank."""
+
+
+@dataclasses.dataclass
+class Collection:
+  """Encoded items.
+
+  Attributes:
+    bank: their embeddings.
+    ids: their names.
+    available: bool [v, m] experts each item has, or None if the data has none.
+    has_score: bool [v]; False ranks an item behind all others.
+  """
+
+  bank: Bank
+  ids: tuple[str, ...]
+  available: np.ndarray | None
+  has_score: np.ndarray
+
+
+@dataclasses.dataclass
+class _Queries:
+  """Encoded queries, the captions of an item side by side.
+
+  Attributes:
+    bank: their embeddings.
+    ids: names, [n].
+    mask: bool [n], False for padding between videos.
+    column: int64 [n], own items, -1 for padding.
+    own: [n], scores with them.
+  """
+
+  bank: Bank
+  ids: tuple[str, ...]
+  mask: np.ndarray
+  column: np.ndarray
+  own: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranks:
+  """Zero-based ranks: `text` [q] in query order, `video` [v]."""
+
+  text: np.ndarray
+  video: np.ndarray
+
+
+class Counter:
+  """Counts ranks of one model on one mesh; see the module."""
+
+  def __init__(
+      self,
+      model: Retriever,
+      mesh: Mesh,
+      *,
+      query_block: int,
+      item_block: int,
+      bank_bytes: int,
+      v2t: str,
+      ties: str,
+  ):
+    self._p = programs(model, mesh)
+    self._model, self._mesh = model, mesh
+    self._query_block = query_block
+    self._item_block = item_block
+    self._bank_bytes = bank_bytes
+    self._ties = ranks_lib.check_option('ties', ties, ranks_lib.TIES)
+    self._v2t = ranks_lib.check_option('v2t', v2t, ranks_lib.V2T)
+
+  def collect(
+      self,
+      variables: Any,
+      items: source_lib.Source,
+      change: Change,
+      rank_empty_last: bool,
+  ) -> Collection:
+    """Encodes all items.
+
+    Args:
+      variables: of the model.
+      items: what to encode.
+      change: edits local batches before they are encoded.
+      rank_empty_last: items without any available expert go last instead of
+        leaving their score to the model.
+    """
+    size = bank_lib.block_size(self._item_block, len(items), self._mesh)
+    bank = Bank(
+        size, len(items), sharding.replicated(self._mesh), self._bank_bytes)
+    parts = []
+
+    def look(batch, rows):
+      batch = change(batch, rows)
+      if 'available' in batch:
+        parts.append(np.asarray(batch['available']))
+      return batch
+
+    stream = bank_lib.encode(
+        self._p.encode_item, variables, items, size, self._mesh, look)
+    for _, emb in base.progress(stream, -(-len(items) // size), 'items'):
+      bank.append(emb)
+    available = None
+    has_score = np.ones(len(items), bool)
+    if parts:
+      # Every process read its share of each block: put them together.
+      whole = [sharding.fetch(sharding.put_batch(p, self._mesh)) for p in parts]
+      available = np.concatenate(whole)[:len(items)]
+      if rank_empty_last:
+        has_score = available.any(1)
+    return Collection(bank, tuple(items.ids), available, has_score)
+
+  def rank(
+      self,
+      variables: Any,
+      items: Collection,
+      queries: source_lib.Source,
+      item_of_query: np.ndarray,
+      change: Change,
+  ) -> Ranks:
+    """Ranks every query among the items and every item among the queries.
+
+    Args:
+      variables: of the model.
+      items: see `collect`.
+      queries: what to rank, in any order.
+      item_of_query: int64 [q].
+      change: edits local query batches; row numbers are those of `queries`.
+
+    Raises:
+      NonFiniteScore: names the first queries and items concerned.
+      ValueError: no queries, or (max_pool) an item with more captions than a
+        block of queries holds.
+    """
+    if not len(item_of_query):
+      raise ValueError('there are no queries to rank; is the split empty?')
+    layout = self._layout(item_of_query)
+    asked = self._ask(variables, items, queries, item_of_query, layout, change)
+    best = np.full(len(items.ids), -np.inf, asked.own.dtype)
+    with np.errstate(invalid='ignore'):  # NaN is found by the counting pass.
+      np.maximum.at(best, asked.column[asked.mask], asked.own[asked.mask])
+    rows, cols = self._count_all(variables, items, asked, best)
+
+    text = np.empty(len(item_of_query))
+    text[layout[asked.mask]] = ranks_lib.from_counts(
+        *rows[:, asked.mask], self._ties)
+    # The best placed own caption is the one with the highest score, see
+    # `metrics.ranks.video_to_text`: its counts are the item's.
+    video = ranks_lib.from_counts(*cols, self._ties)
+    video[np.bincount(item_of_query, minlength=len(video)) == 0] = np.inf
+    return Ranks(text, video)
+
+  def _layout(self, item_of_query: np.ndarray) -> np.ndarray:
+    """int64 [n]: which query stands where; -1 is padding.
+
+    Captions of a video stand together: their own item then lies in one block.
+    For max_pool they also stay within one block of queries.
+    """
+    order = np.argsort(item_of_query, kind='stable')
+    if self._v2t == 'best_caption':
+      return order
+    sizes = np.bincount(item_of_query)
+    block = bank_lib.block_size(
+        self._query_block, len(order) + sizes.max(), self._mesh)
+    if sizes.max() > block:
+      raise ValueError(
+          f"v2t='max_pool' pools the captions of a video within one block: "
+          f'item {sizes.argmax()} has {sizes.max()} captions, a block holds '
+          f'{block}. Set query_block={sizes.max()} or more.')
+    out, used = [], 0
+    for captions in np.split(order, np.cumsum(sizes)[:-1]):
+      if used + len(captions) > block:
+        out.append(np.full(block - used, -1))
+        used = 0
+      out.append(captions)
+      used = (used + len(captions)) % block
+    return np.concatenate(out)
+
+  def _ask(self, variables, items, queries, item_of_query, layout, change):
+    """First pass: encodes the queries and scores each with its own item."""
+    mask, first_q = layout >= 0, np.maximum(layout, 0)
+    column = np.where(mask, item_of_query[first_q], -1)
+    size = bank_lib.block_size(self._query_block, len(layout), self._mesh)
+    bank = Bank(size, len(layout), sharding.batch_sharding(self._mesh),
+                self._bank_bytes)
+
+    def place(batch, rows):
+      return change(batch, np.where(rows >= 0, layout[np.maximum(rows, 0)], -1))
+
+    source = bank_lib.Reordered(queries, layout)
+    stream = bank_lib.encode(
+        self._p.encode_query, variables, source, size, self._mesh, place)
+    own = []
+    for first, emb in base.progress(stream, -(-len(layout) // size), 'queries'):
+      part = slice(first, first + size)
+      own.append(exact.own_scores(
+          self._model, self._mesh, variables, emb, items.bank,
+          _cut(column, part, size, -1), has_score=items.has_score))
+      bank.append(emb)
+    own = np.concatenate(own)[:len(layout)]
+    return _Queries(bank, source.ids, mask, column, own)
+
+  def _count_all(self, variables, items, asked, best):
+    """Second pass: counts of all rows, int64 [2, n], and columns, [2, v]."""
+    rows = np.zeros((2, len(asked.mask)), np.int64)
+    cols = np.zeros((2, len(items.ids)), np.int64)
+    bank = asked.bank
+    pending = collections.deque()
+
+    def add():
+      b, i, counts = pending.popleft()
+      counts = ranking.Counts(*sharding.fetch(tuple(counts)))
+      if counts.bad:
+        self._raise_non_finite(variables, items, asked, b, i)
+      for j, (row, col) in enumerate((
+          (counts.row_greater, counts.col_greater),
+          (counts.row_equal, counts.col_equal))):
+        part = rows[j, bank.slice(b)]
+        part += row[:len(part)]
+        part = cols[j, items.bank.slice(i)]
+        part += col[:len(part)]
+
+    total = -(-len(items.bank) // items.bank.group_size) * len(bank)
+    steps = ((g, b) for g in items.bank.groups() for b in range(len(bank)))
+    for group, b in base.progress(steps, total, 'ranks'):
+      emb, part = bank.block(b), bank.slice(b)
+      own = _cut(asked.own, part, bank.size, 0)
+      column = _cut(asked.column, part, bank.size, -1).astype(np.int32)
+      mask = _cut(asked.mask, part, bank.size, False)
+      video = None
+      if self._v2t == 'max_pool':
+        video = _numbered(column)
+      for i, v in group:
+        threshold = _cut(best, items.bank.slice(i), items.bank.size, 0)
+        sim_qv = self._p.score(variables, emb, v)
+        # Outside [0, size) where the own item lies in another block.
+        own_column = column - np.int32(items.bank.first(i))
+        pending.append((b, i, self._p.count(
+            sim_qv, own, own_column, threshold, mask, items.bank.mask(i),
+            padded(items.has_score, items.bank, i), video)))
+      # Counts of the block before are fetched while this one is computed.
+      while len(pending) > len(group):
+        add()
+    while pending:
+      add()
+    return rows, cols
+
+  def _raise_non_finite(self, variables, items, asked, b, i):
+    """Finds the bad scores of one pair of blocks again, and names them."""
+    bank, part = asked.bank, asked.bank.slice(b)
+    sim_qv = sharding.fetch(
+        self._p.score(variables, bank.block(b), items.bank.block(i)))
+    real = _cut(asked.mask, part, bank.size, False)[:, None]
+    real = real & items.bank.mask(i) & padded(items.has_score, items.bank, i)
+    raise NonFiniteScore(_explain(
+        sim_qv, real & ~np.isfinite(sim_qv), asked.ids[part], items,
+        items.bank.first(i)))
+
+
+def _explain(sim_qv, bad, query_ids, items, first):
+  """One screen about scores that are not finite."""
+  q, v = (x[0] for x in np.nonzero(bad))
+  item = first + v
+  text = (
+      f'similarity of query {query_ids[q]!r} and item '
+      f'{items.ids[item]!r} is {sim_qv[q, v]}; it has no rank '
+      f'({bad.sum()} such scores in this block, {bad.any(1).sum()} queries, '
+      f'{bad.any(0).sum()} items).')
+  if items.available is not None and not items.available[item].any():
+    empty = np.flatnonzero(~items.available.any(1))
+    names = ', '.join(repr(items.ids[j]) for j in empty[:5])
+    text += (
+        f' Without any available expert: {names}'
+        f'{", ..." if len(empty) > 5 else ""}, {len(empty)} in all. Give them '
+        "one, leave them out of the split, or set no_expert='last' to rank "
+        'them behind all others.')
+  else:
+    text += (' Look for NaN in the weights (a diverged run?) and in the '
+             'features of these two.')
+  return text
+
+
+def _cut(x, part, size, fill):
+  """`x[part]`, filled up to `size`."""
+  x = x[part]
+  return np.concatenate([x, np.full(size - len(x), fill, x.dtype)])
+
+
+def _numbered(column):
+  """Runs of equal values as 0, 1, 2, ...: int32."""
+  change = np.concatenate([[0], np.diff(column) != 0])
+  return np.cumsum(change).astype(np.int32)

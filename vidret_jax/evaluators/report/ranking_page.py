@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a ranking report shows: queries, the right clip, the top of the list."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import json
+import math
+import pathlib
+from typing import Any
+
+from jax.sharding import Mesh
+import numpy as np
+
+from vidret_jax import sharding
+from vidret_jax.data import source as source_lib
+from vidret_jax.evaluators.report import clips as clips_lib
+from vidret_jax.evaluators.report import layout
+from vidret_jax.metrics import ranks as ranks_lib
+from vidret_jax.models.base import Retriever
+from vidret_jax.search import bank as bank_lib
+from vidret_jax.search import exact
+from vidret_jax.search.programs import programs
+
+VIDEOS = clips_lib.MODES
+TOP = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+  """What the model says of some queries.
+
+  Attributes:
+    query: int64 [n], their numbers.
+    scores: [n, k] of the best items, best first.
+    items: int [n, k], their numbers.
+    own: [n], scores of the right items.
+    weights: float [n, m] over experts, or None if the system has none.
+  """
+
+  query: np.ndarray
+  scores: np.ndarray
+  items: np.ndarray
+  own: np.ndarray
+  weights: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+  """One clip beside one query.
+
+  Attributes:
+    id: of the item.
+    sim: similarity to the query.
+    place: one-based place in the list; None for the ground truth card.
+    correct: whether it is the right one.
+    captions: all captions of the clip.
+    video: a playable file, or None.
+    available: bool per expert, or None.
+    shares: what each expert's weight becomes for this clip, or None.
+  """
+
+  id: str
+  sim: float
+  place: int | None
+  correct: bool
+  captions: tuple[str, ...]
+  video: str | None
+  available: tuple[bool, ...] | None
+  shares: tuple[float, ...] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One query: its text, one-based rank, right clip, and the best ones."""
+
+  id: str
+  text: str
+  rank: float
+  truth: Card
+  top: tuple[Card, ...]
+  weights: tuple[float, ...] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+  """A whole report.
+
+  Attributes:
+    title: heading.
+    facts: (label, value) pairs: sizes, availability rule, seed, options.
+    table: direction -> metric -> value.
+    ranks: direction -> zero-based ranks, all of them.
+    candidates: direction -> how many candidates a query chooses from.
+    experts: names, in the order of the cards' tuples.
+    leaky: whether the numbers were made under the leaky rule.
+    rows: the queries shown.
+  """
+
+  title: str
+  facts: tuple[tuple[str, str], ...]
+  table: Mapping[str, Mapping[str, float]]
+  ranks: Mapping[str, np.ndarray]
+  candidates: Mapping[str, int]
+  experts: tuple[str, ...]
+  leaky: bool
+  rows: tuple[Row, ...]
+
+
+def search(
+    model: Retriever,
+    mesh: Mesh,
+    variables: Any,
+    items: Any,
+    queries: source_lib.Source,
+    chosen: np.ndarray,
+    item_of_query: np.ndarray,
+    change: Any,
+    block: int,
+) -> Found:
+  """Finds the best items of some queries, and the scores of the right ones.
+
+  Args:
+    model: scores the pairs.
+    mesh: the devices.
+    variables: of the model.
+    items: `evaluators.counting.Collection`.
+    queries: all of them.
+    chosen: int64 [n], which to show.
+    item_of_query: int64 [q].
+    change: edits local query batches; gets numbers among all queries.
+    block: queries at a time; that of the evaluation needs no compilation.
+  """
+  p, bank = programs(model, mesh), items.bank
+  source = bank_lib.Reordered(queries, chosen)
+  size = bank_lib.block_size(block, len(queries), mesh)
+
+  def place(batch, rows):
+    return change(batch, np.where(rows >= 0, chosen[np.maximum(rows, 0)], -1))
+
+  scores, numbers, own, weights = [], [], [], []
+  stream = bank_lib.encode(
+      p.encode_query, variables, source, size, mesh, place)
+  for first, emb in stream:
+    found = exact.top_k(model, mesh, variables, emb, bank, TOP,
+                        has_score=items.has_score)
+    scores.append(found[0])
+    numbers.append(found[1])
+    column = np.full(size, -1)
+    part = item_of_query[chosen[first:first + size]]
+    column[:len(part)] = part
+    own.append(exact.own_scores(
+        model, mesh, variables, emb, bank, column, has_score=items.has_score))
+    if 'weights' in emb:
+      whole = sharding.fetch(emb['weights'])
+      # Several captions per query, averaged by the score: average them here.
+      weights.append(whole.reshape(size, -1, whole.shape[-1]).mean(1))
+  n = len(chosen)
+  return Found(
+      query=chosen, scores=np.concatenate(scores)[:n],
+      items=np.concatenate(numbers)[:n], own=np.concatenate(own)[:n],
+      weights=np.concatenate(weights)[:n] if weights else None)
+
+
+def build(
+    found: Found,
+    queries: source_lib.Source,
+    items: source_lib.Source,
+    truth: source_lib.GroundTruth,
+    *,
+    available: np.ndarray | None,
+    text_ranks: np.ndarray,
+    video_ranks: np.ndarray,
+    model: Retriever,
+    leaky: bool,
+    title: str,
+    facts: Sequence[tuple[str, str]] = (),
+) -> Page:
+  """Puts a page together.
+
+  Args:
+    found: see `search`.
+    queries: has `texts`.
+    items: has `captions(i)` and `videos`.
+    truth: which item answers which query.
+    available: bool [v, m], or None.
+    text_ranks: zero-based ranks of all queries.
+    video_ranks: of all items.
+    model: `expert_names` names the last axis of `available` and `weights`.
+    leaky: whether to mark every number.
+    title: of the page.
+    facts: further (label, value) pairs.
+  """
+  experts = tuple(getattr(model, 'expert_names', ()))
+  if available is not None and available.shape[1] != len(experts):
+    experts, available = (), None
+  rule = getattr(model, 'availability', None)
+  # The share of an expert in one comparison is known for this rule only.
+  shared = (rule == 'candidate'
+            and getattr(model, 'missing', 'renormalise') == 'renormalise')
+  texts, videos = queries.texts, items.videos
+  rows = []
+  for n, query in enumerate(found.query.tolist()):
+    right = int(truth.item_of_query[query])
+    weights = None
+    if found.weights is not None and len(experts) == found.weights.shape[1]:
+      weights = found.weights[n]
+
+    def card(item, sim, place, right=right, weights=weights):
+      have = None if available is None else available[item]
+      shares = None
+      if shared and weights is not None and have is not None:
+        shares = weights * have
+        shares = shares / shares.sum() if shares.sum() > 0 else None
+      return Card(
+          id=items.ids[item], sim=float(sim), place=place,
+          correct=item == right, captions=tuple(items.captions(item)),
+          video=videos[item],
+          available=None if have is None else tuple(have.tolist()),
+          shares=None if shares is None else tuple(shares.tolist()))
+
+    top = tuple(
+        card(item, sim, place + 1) for place, (item, sim) in enumerate(
+            zip(found.items[n].tolist(), found.scores[n])) if item >= 0)
+    rows.append(Row(
+        id=queries.ids[query], text=texts[query],
+        rank=float(text_ranks[query]) + 1,
+        truth=card(right, found.own[n], None), top=top,
+        weights=None if weights is None else tuple(weights.tolist())))
+  sizes = [('queries', f'{len(queries):,}'), ('videos', f'{len(items):,}'),
+           ('shown', f'{len(rows):,}')]
+  if rule is not None:
+    sizes.append(('availability rule', rule))
+  return Page(
+      title=title, facts=(*sizes, *facts),
+      table={'t2v': ranks_lib.summary(text_ranks),
+             'v2t': ranks_lib.summary(video_ranks)},
+      ranks={'t2v': text_ranks, 'v2t': video_ranks},
+      candidates={'t2v': len(items), 'v2t': len(queries)},
+      experts=experts, leaky=leaky, rows=tuple(rows))
+
+
+def write(
+    page: Page, folder: str | pathlib.Path, *, videos: str = 'link'
+) -> pathlib.Path:
+  """Writes `index.html`, `rankings.json` and the clips into a folder.
+
+  Returns:
+    The page's path.
+  """
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  text = layout.render(page, clips_lib.Clips(folder, videos))
+  path = folder / 'index.html'
+  _replace(path, text)
+  rows = [
+      {'query': r.id, 'text': r.text, 'rank': r.rank, 'truth': r.truth.id,
+       'truth_sim': _or_null(r.truth.sim),
+       'top': [{'id': c.id, 'sim': _or_null(c.sim)} for c in r.top]}
+      for r in page.rows]
+  table = {d: {k: _or_null(x) for k, x in row.items()}
+           for d, row in page.table.items()}
+  content = {'title': page.title, 'facts': dict(page.facts),
+             'leaky_2019': page.leaky, 'table': table, 'rows': rows}
+  _replace(folder / 'rankings.json',
+           json.dumps(content, indent=1, allow_nan=False))
+  return path
+
+
+def _or_null(value: float) -> float | None:
+  """JSON has no infinity."""
+  return value if math.isfinite(value) else None
+
+
+def _replace(path: pathlib.Path, text: str) -> None:
+  """Writes a file whole or not at all."""
+  draft = path.with_name(path.name + '.part')
+  draft.write_text(text, encoding='utf-8', errors='replace')
+  draft.replace(path)

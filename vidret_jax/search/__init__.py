@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Encoding collections once and searching them in blocks."""

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learning rates as functions of the update counter.
+
+`dict(decay='step', every_epochs=1, gamma=0.95)`; `decay` is one of
+
+  constant
+  step              lr * gamma ** (epoch // every_epochs)
+  cosine_restarts   half a cosine from lr to lr * final over `period_epochs`
+                    epochs, again and again, each time `growth` times as long
+  cosine, linear    from lr to lr * final over the whole run
+
+The first three change between epochs only, like the schedulers of the original
+systems; the last two change with every step. Every one of them takes `mul` (a
+factor on the rate, e.g. for pretrained parts) and one of
+`warmup_steps|epochs|percent` (a linear start; the decay runs meanwhile).
+"""
+
+from collections.abc import Callable, Mapping
+import inspect
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vidret_jax import config_lib
+
+Schedule = Callable[[jax.Array | int], jax.Array]
+
+
+def make(
+  spec: Mapping[str, Any],
+  lr: float,
+  *,
+  steps_per_epoch: int,
+  total_steps: int,
+) -> Schedule:
+  """Builds one schedule.
+
+  Args:
+    spec: see above.
+    lr: base learning rate.
+    steps_per_epoch: updates per pass over the training set.
+    total_steps: updates of the run.
+
+  Returns:
+    A function of the number of updates done; it may be traced.
+
+  Raises:
+    ConfigError: an unknown decay, or a key that it does not take.
+  """
+  spec = dict(spec.items())
+  name = spec.pop('decay', None)
+  mul = spec.pop('mul', 1.0)
+  warmup = config_lib.steps(
+    spec, 'warmup', epoch=steps_per_epoch, total=total_steps, default=0
+  )
+  for key in config_lib.duration_keys('warmup'):
+    spec.pop(key, None)
+  if name not in _DECAYS:
+    raise config_lib.ConfigError(
+      f'schedule: decay={name!r}, expected one of {", ".join(_DECAYS)}'
+    )
+  factor, by_epoch = _DECAYS[name]
+  allowed = list(inspect.signature(factor).parameters)[1:]
+  config_lib.check_keys(spec, allowed, f'a schedule of decay={name!r}')
+  # Worked out here in double precision: a power of a traced float32 would
+  # carry its rounding into every weight.
+  ticks = math.ceil(total_steps / steps_per_epoch) if by_epoch else total_steps
+  place = np.arange(ticks + 1) if by_epoch else np.linspace(0, 1, ticks + 1)
+  table = lr * mul * np.asarray(factor(place, **spec), np.float64)
+  table = np.broadcast_to(table, place.shape).astype(np.float32)
+
+  def schedule(step):
+    step = jnp.asarray(step, jnp.int32)
+    tick = step // steps_per_epoch if by_epoch else step
+    rate = jnp.asarray(table)[jnp.minimum(tick, ticks)]
+    if warmup:
+      rate = rate * jnp.minimum((step + 1) / warmup, 1.0)
+    return rate
+
+  return schedule
+
+
+def _constant(epoch):
+  return np.ones(epoch.shape)
+
+
+def _step(epoch, gamma, every_epochs=1):
+  return gamma ** (epoch // every_epochs)
+
+
+def _cosine_restarts(epoch, period_epochs, growth=1, final=0.0):
+  out = np.empty(epoch.shape)
+  start, period = 0, period_epochs
+  for i, e in enumerate(epoch):
+    if e - start >= period:
+      start, period = start + period, period * growth
+    out[i] = _cosine((e - start) / period, final)
+  return out
+
+
+def _cosine(done, final=0.0):
+  return final + (1 - final) * 0.5 * (1 + np.cos(np.pi * done))
+
+
+def _linear(done, final=0.0):
+  return 1 + (final - 1) * done
+
+
+# name -> (factor on the rate, whether it is a function of the epoch).
+_DECAYS = {
+  'constant': (_constant, True),
+  'step': (_step, True),
+  'cosine_restarts': (_cosine_restarts, True),
+  'cosine': (_cosine, False),
+  'linear': (_linear, False),
+}

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person sees: parameters, progress, the table at the end."""
+
+import io
+import logging as stdlib_logging
+import math
+import os
+import sys
+import time
+
+from absl import logging
+import jax
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress
+from rich.progress import TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from vidret_jax import sharding
+
+_METRICS = ('R@1', 'R@5', 'R@10', 'R@50', 'MdR', 'MnR', 'geom')
+# Without a terminal, one line of progress per so many seconds.
+_QUIET_SECONDS = 15.0
+
+
+def set_up_logging():
+  """Logs our own progress briefly, and of the libraries only warnings.
+
+  Orbax and TensorFlow log through absl too, dozens of lines per checkpoint.
+  """
+  ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+  def wanted(record):
+    if record.pathname.startswith(ours):
+      return record.levelno >= stdlib_logging.WARNING or (
+        jax.process_index() == 0
+      )
+    record.exc_info = None  # We raise, with fewer words, what they report.
+    if 'orbax' in record.pathname:  # It warns of every save without metrics.
+      return record.levelno >= stdlib_logging.ERROR
+    return record.levelno >= stdlib_logging.WARNING
+
+  logging.set_verbosity(logging.INFO)
+  handler = logging.get_absl_handler()
+  handler.addFilter(wanted)
+  handler.setFormatter(
+    stdlib_logging.Formatter('%(asctime)s %(levelname).1s %(message)s', '%X')
+  )
+
+
+def log_parameters(params):
+  """Logs name, shape, type and place of every parameter, and the total."""
+  table = Table(box=box.SIMPLE)
+  for name in ('parameter', 'shape', 'type', 'size', 'split'):
+    table.add_column(name, justify='right' if name == 'size' else 'left')
+  total = 0
+  for path, x in jax.tree_util.tree_leaves_with_path(params):
+    size = math.prod(x.shape)
+    total += size
+    table.add_row(
+      sharding.path_name(path), str(tuple(x.shape)), str(x.dtype),
+      f'{size:,}', str(tuple(x.sharding.spec)) if x.sharding.spec else '',
+    )
+  logging.info('parameters:\n%s%s in all', _text(table), f'{total:,}')
+
+
+def _text(table):
+  console = Console(file=io.StringIO(), width=100)
+  console.print(table)
+  return console.file.getvalue()
+
+
+class Bar:
+  """A progress bar on a terminal, else a line now and then in the log."""
+
+  def __init__(self, total, start, batch_size, visible=True):
+    self._total, self._batch_size, self._visible = total, batch_size, visible
+    self._bar, self._told = None, time.monotonic()
+    self._clock = time.monotonic(), start
+    if visible and sys.stderr.isatty():
+      self._bar = Progress(
+        TextColumn('step'), MofNCompleteColumn(), BarColumn(),
+        TimeRemainingColumn(), TextColumn('{task.description}'),
+        console=Console(stderr=True),
+      )
+      self._task = self._bar.add_task('', total=total, completed=start)
+      self._bar.start()
+
+  def update(self, step):
+    """Moves the bar."""
+    if self._bar:
+      self._bar.update(self._task, completed=step)
+
+  def tell(self, step, loss):
+    """Shows the loss and the speed since the last call, and returns it."""
+    now, (before, done) = time.monotonic(), self._clock
+    speed = (step - done) * self._batch_size / max(now - before, 1e-9)
+    self._clock = now, step
+    text = f'loss {loss:.4g}  {speed:.0f} examples/s'
+    if self._bar:
+      self._bar.update(self._task, description=text)
+    elif self._visible and now - self._told > _QUIET_SECONDS:
+      self._told = now
+      logging.info('step %d of %d  %s', step, self._total, text)
+    return {'time/examples_per_second': speed}
+
+  def close(self):
+    """Leaves the terminal as it was."""
+    if self._bar:
+      self._bar.stop()
+
+
+def one_line(results):
+  """'val/t2v_R@1 12.3  ...' for the log."""
+  return '  '.join(f'{k} {v:.4g}' for k, v in results.items())
+
+
+def print_results(results, title, caveats=(), look=()):
+  """Prints the final table.
+
+  Args:
+    results: {'<evaluator>/<direction>_<name>': value}.
+    title: which weights these are.
+    caveats: sentences to print under every number.
+    look: lines that say where files are.
+  """
+  console = Console()
+  rows, rest = {}, {}
+  for key, value in results.items():
+    where, _, name = key.rpartition('/')
+    direction, _, metric = name.partition('_')
+    metric, _, mark = metric.partition('_')
+    direction += f' {mark}' if mark else ''
+    if metric in _METRICS:
+      rows.setdefault((where, direction), {})[metric] = value
+    else:
+      rest[key] = value
+  if rows:
+    table = Table(title=title, box=box.SIMPLE_HEAD)
+    for name in ('eval', 'direction'):
+      table.add_column(name)
+    shown = [m for m in _METRICS if any(m in r for r in rows.values())]
+    for name in shown:
+      table.add_column(name, justify='right')
+    for (where, direction), row in rows.items():
+      cells = [f'{row[m]:.1f}' if m in row else '' for m in shown]
+      table.add_row(where, direction, *cells)
+    console.print(table)
+  for key, value in rest.items():
+    console.print(f'{key} {value:.4g}', highlight=False)
+  for line in (*caveats, *look):
+    console.print(line, highlight=False, soft_wrap=True, markup=False)
