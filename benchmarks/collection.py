@@ -30,7 +30,7 @@ class Drawn:
     self.ids, self.spec = tuple(ids), spec
     self._missing = missing
     self._pool = np.random.default_rng(seed).standard_normal(
-      2**22, dtype=np.float32
+      2**20, dtype=np.float32
     )
 
   def __len__(self):
@@ -57,7 +57,7 @@ class Drawn:
         for i, (k, v) in enumerate(node.items())
       }
     shape, dtype = node
-    if dtype == bool:
+    if np.dtype(dtype) == np.dtype(bool):
       return np.ones((len(index), *shape), bool)
     size = int(np.prod(shape))
     out = np.empty((len(index), size), np.float32)
@@ -95,8 +95,12 @@ class Embedded(base.Retriever):
 
   def score(self, q, v):
     return similarity.available_mixture(
-      q['embed'], q['weights'], v['embed'], v['available'],
-      (self.dim,) * self.experts, precision='highest',
+      q['embed'],
+      q['weights'],
+      v['embed'],
+      v['available'],
+      (self.dim,) * self.experts,
+      precision='highest',
     )
 
 
@@ -106,7 +110,9 @@ def embedded(videos, captions, experts=9, dim=768):
   flag = np.dtype(bool)
   items = Drawn(
     (f'v{i}' for i in range(videos)),
-    dict(embed=embed, available=((experts,), flag)), missing=0.2, seed=1,
+    dict(embed=embed, available=((experts,), flag)),
+    missing=0.2,
+    seed=1,
   )
   queries = Captions(videos, captions, dict(embed=embed))
   return Embedded(experts=experts, dim=dim), {}, queries, items
@@ -130,7 +136,8 @@ def network(config, videos, captions):
     available=((len(experts),), flag),
   )
   query_spec = dict(
-    text=((text.max_tokens, text.dim), f32), text_mask=((text.max_tokens,), flag)
+    text=((text.max_tokens, text.dim), f32),
+    text_mask=((text.max_tokens,), flag),
   )
   items = Drawn((f'v{i}' for i in range(videos)), item_spec, 0.2, seed=1)
   queries = Captions(videos, captions, query_spec)

@@ -32,8 +32,7 @@ def evaluate(kind, captions, videos, query_block, item_block):
   import jax
 
   from benchmarks import collection
-  from vidret_jax import config_lib
-  from vidret_jax import sharding
+  from vidret_jax import config_lib, sharding
   from vidret_jax.evaluators import retrieval
 
   if kind == 'ce':
@@ -44,8 +43,12 @@ def evaluate(kind, captions, videos, query_block, item_block):
   else:
     model, variables, queries, items = collection.embedded(videos, captions)
   evaluator = retrieval.Evaluator(
-    model, sharding.make_mesh(), queries=queries, items=items,
-    query_block=query_block, item_block=item_block,
+    model,
+    sharding.make_mesh(),
+    queries=queries,
+    items=items,
+    query_block=query_block,
+    item_block=item_block,
   )
   jax.block_until_ready(variables)
   ready_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -55,16 +58,27 @@ def evaluate(kind, captions, videos, query_block, item_block):
   seconds = time.perf_counter() - began
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
   return dict(
-    kind=kind, captions=captions, videos=videos, query_block=query_block,
-    item_block=item_block, start_bytes=before, start_peak_bytes=ready_peak, peak_bytes=peak,
-    below_limit=peak < LIMIT, seconds=seconds, t2v_MnR=metrics['t2v_MnR'],
+    kind=kind,
+    captions=captions,
+    videos=videos,
+    query_block=query_block,
+    item_block=item_block,
+    start_bytes=before,
+    start_peak_bytes=ready_peak,
+    peak_bytes=peak,
+    below_limit=peak < LIMIT,
+    seconds=seconds,
+    t2v_MnR=metrics['t2v_MnR'],
   )
 
 
-def apart(kind, captions, videos, query_block=512, item_block=512):
+def apart(kind, captions, videos, query_block=256, item_block=256):
   """`evaluate` in a process of its own, so that its peak is its own."""
   arguments = dict(
-    kind=kind, captions=captions, videos=videos, query_block=query_block,
+    kind=kind,
+    captions=captions,
+    videos=videos,
+    query_block=query_block,
     item_block=item_block,
   )
   command = [

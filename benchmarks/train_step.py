@@ -17,10 +17,8 @@ import jax
 import numpy as np
 
 from benchmarks import machine
-from vidret_jax import config_lib
-from vidret_jax import sharding
-from vidret_jax.train import defaults
-from vidret_jax.train import optim
+from vidret_jax import config_lib, sharding
+from vidret_jax.train import defaults, optim
 from vidret_jax.train import state as state_lib
 from vidret_jax.train import step as step_lib
 
@@ -49,11 +47,12 @@ def spec_of(config):
 
 def random_batch(spec, rows, rng):
   """Features from a normal distribution, everything present and valid."""
+
   def build(node):
     if isinstance(node, dict):
       return {k: build(v) for k, v in node.items()}
     shape, dtype = node
-    if dtype == bool:
+    if np.issubdtype(dtype, np.bool_):
       return np.ones((rows, *shape), bool)
     return rng.standard_normal((rows, *shape), dtype=np.float32)
 
@@ -75,8 +74,11 @@ def main():
   variables = jax.jit(state_lib.init_fn(model, spec, 0))()
   count = sum(x.size for x in jax.tree.leaves(variables['params']))
   tx, lr = optim.make(
-    config.optim, config.schedule, params=variables['params'],
-    steps_per_epoch=102, total_steps=10200,
+    config.optim,
+    config.schedule,
+    params=variables['params'],
+    steps_per_epoch=102,
+    total_steps=10200,
   )
   state = jax.jit(lambda v: state_lib.start(v, tx))(variables)
   del variables
@@ -98,7 +100,9 @@ def main():
     state, watch, scalars = program(state, watch, batch)
     jax.block_until_ready(state)
     times.append(time.perf_counter() - began)
-  times = times[3:]  # The first ones still touch their memory for the first time.
+  times = times[
+    3:
+  ]  # The first ones still touch their memory for the first time.
   median = statistics.median(times)
 
   facts = machine.measure()

@@ -17,6 +17,7 @@ from vidret_jax import config_lib as cl
 _HERE = os.path.dirname(__file__)
 ce = cl.load_module(os.path.join(_HERE, 'common', 'ce.py'))
 
+# fmt: off
 RECIPE = dict(
   batch_size=64, epochs=30, lr=0.1, wd=1e-3, margin=0.16642835966287484,
   experts=ce.ALL, face=512, text='openai', ghosts=0,
@@ -27,13 +28,18 @@ LEGACY = dict(
   ce.RECIPE_2019, batch_size=64, epochs=25, lr=4e-4,
   tokens=dict(text=50, audio=30, ocr=30, speech=30),
 )
+# fmt: on
 
 
 def get_config(arg=None):
   arg = cl.parse_arg(arg, legacy_2019=False, **ce.ARGS)
   c = ce.make(
-    arg, LEGACY if arg.legacy_2019 else RECIPE, name='didemo', root=None,
-    fuse_captions=True, train='train',
+    arg,
+    LEGACY if arg.legacy_2019 else RECIPE,
+    name='didemo',
+    root=None,
+    fuse_captions=True,
+    train='train',
     evals=dict(
       val=dict(split='val'),
       test=dict(split='test', when='final'),

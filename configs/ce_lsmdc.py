@@ -17,6 +17,7 @@ from vidret_jax import config_lib as cl
 _HERE = os.path.dirname(__file__)
 ce = cl.load_module(os.path.join(_HERE, 'common', 'ce.py'))
 
+# fmt: off
 RECIPE = dict(
   batch_size=256, epochs=15, lr=0.01, wd=1e-3, margin=0.12132983763957966,
   experts=ce.ALL, face=128, text='w2v', ghosts=0,
@@ -28,12 +29,16 @@ LEGACY = dict(
   experts=tuple(e for e in ce.ALL_2019 if e != 'speech'),
   tokens=dict(text=30, audio=50, ocr=50),
 )
+# fmt: on
 
 
 def get_config(arg=None):
   arg = cl.parse_arg(arg, legacy_2019=False, **ce.ARGS)
   c = ce.make(
-    arg, LEGACY if arg.legacy_2019 else RECIPE, name='lsmdc', root=None,
+    arg,
+    LEGACY if arg.legacy_2019 else RECIPE,
+    name='lsmdc',
+    root=None,
     train='train',
     evals=dict(
       val=dict(split='val'),

@@ -27,6 +27,7 @@ from vidret_jax import config_lib as cl
 _HERE = os.path.dirname(__file__)
 ce = cl.load_module(os.path.join(_HERE, 'common', 'ce.py'))
 
+# fmt: off
 RECIPE = dict(
   batch_size=64, epochs=100, lr=0.1, wd=1e-3, margin=0.09381161988446174,
   experts=ce.ALL, face=512, text='openai', ghosts=1,
@@ -47,11 +48,16 @@ SEARCHED = dict(
 )
 LEGACY = dict(ce.RECIPE_2019, batch_size=64, epochs=100, lr=4e-4)
 MOEE_FEATURES = ('moee_rgb', 'moee_flow', 'audio', 'face')
+# fmt: on
 
 
 def get_config(arg=None):
   arg = cl.parse_arg(
-    arg, split='full', moee_features=False, legacy_2019=False, searched=False,
+    arg,
+    split='full',
+    moee_features=False,
+    legacy_2019=False,
+    searched=False,
     **ce.ARGS,
   )
   if arg.split not in ('full', 'jsfusion', 'miech'):
@@ -84,8 +90,13 @@ def get_config(arg=None):
     # No validation list: the last weights count, as in the published tables.
     evals = dict(test=dict(split=f'{arg.split}/test'))
   c = ce.make(
-    arg, recipe, name='msrvtt', root=None, train=f'{arg.split}/train',
-    evals=evals, best='val/t2v_geom' if full else None,
+    arg,
+    recipe,
+    name='msrvtt',
+    root=None,
+    train=f'{arg.split}/train',
+    evals=evals,
+    best='val/t2v_geom' if full else None,
   )
   if not full:
     c.evals.test.report = True

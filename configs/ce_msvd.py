@@ -17,6 +17,7 @@ from vidret_jax import config_lib as cl
 _HERE = os.path.dirname(__file__)
 ce = cl.load_module(os.path.join(_HERE, 'common', 'ce.py'))
 
+# fmt: off
 RECIPE = dict(
   batch_size=16, epochs=300, lr=0.01, wd=5e-5, margin=0.30764700456522676,
   experts=tuple(e for e in ce.ALL if e not in ce.SILENT),
@@ -28,12 +29,16 @@ LEGACY = dict(
   ce.RECIPE_2019, batch_size=16, epochs=150, lr=2e-3,
   experts=tuple(e for e in ce.ALL_2019 if e not in ce.SILENT),
 )
+# fmt: on
 
 
 def get_config(arg=None):
   arg = cl.parse_arg(arg, legacy_2019=False, **ce.ARGS)
   c = ce.make(
-    arg, LEGACY if arg.legacy_2019 else RECIPE, name='msvd', root=None,
+    arg,
+    LEGACY if arg.legacy_2019 else RECIPE,
+    name='msvd',
+    root=None,
     train='train',
     evals=dict(
       val=dict(split='val'),

@@ -32,18 +32,27 @@ def file(tmp_path):
 
 
 def test_parse_arg_types_follow_the_defaults():
-  arg = cl.parse_arg('split=1ka,seed=3,runlocal,x=2.5,none=a',
-                     split='full', seed=0, runlocal=False, x=1.0, none=None)
+  arg = cl.parse_arg(
+    'split=1ka,seed=3,runlocal,x=2.5,none=a',
+    split='full',
+    seed=0,
+    runlocal=False,
+    x=1.0,
+    none=None,
+  )
   assert vars(arg) == dict(split='1ka', seed=3, runlocal=True, x=2.5, none='a')
   assert cl.parse_arg(None, seed=7).seed == 7
 
 
-@pytest.mark.parametrize('arg, words', [
-  ('sede=1', ["'sede'", "'seed'", 'split']),
-  ('seed=x', ['seed', 'int']),
-  ('seed=1,seed=2', ['twice']),
-  ('runlocal=maybe', ['bool']),
-])
+@pytest.mark.parametrize(
+  'arg, words',
+  [
+    ('sede=1', ["'sede'", "'seed'", 'split']),
+    ('seed=x', ['seed', 'int']),
+    ('seed=1,seed=2', ['twice']),
+    ('runlocal=maybe', ['bool']),
+  ],
+)
 def test_parse_arg_refuses(arg, words):
   with pytest.raises(cl.ConfigError) as e:
     cl.parse_arg(arg, split='full', seed=0, runlocal=False)
@@ -65,16 +74,19 @@ def test_load_adds_defaults_that_can_be_overridden(file):
   assert defaults['init'] == dict(torch=None, run='x')
 
 
-@pytest.mark.parametrize('change, words', [
-  ('total_epoch=1', ["'total_epoch'", "'total_epochs'", 'seed']),
-  ('optim.rl=1', ['optim.rl', "'lr'", 'name']),
-  ('optim.lr.x=1', ['optim.lr']),
-  ('optim.lr=fast', ['optim.lr', 'float', '0.1']),
-  ('optim=1', ['group', 'optim.lr']),
-  ('seed=1.5', ['seed', 'int']),
-  ('schedule=3', ['schedule', 'list']),
-  ('seed', ['no value']),
-])
+@pytest.mark.parametrize(
+  'change, words',
+  [
+    ('total_epoch=1', ["'total_epoch'", "'total_epochs'", 'seed']),
+    ('optim.rl=1', ['optim.rl', "'lr'", 'name']),
+    ('optim.lr.x=1', ['optim.lr']),
+    ('optim.lr=fast', ['optim.lr', 'float', '0.1']),
+    ('optim=1', ['group', 'optim.lr']),
+    ('seed=1.5', ['seed', 'int']),
+    ('schedule=3', ['schedule', 'list']),
+    ('seed', ['no value']),
+  ],
+)
 def test_overrides_are_refused_with_the_nearest_name(file, change, words):
   with pytest.raises(cl.ConfigError) as e:
     cl.load(file, [change])
@@ -100,15 +112,18 @@ def test_find_names_the_nearest_module_and_takes_dotted_paths():
     cl.find('data', 'pipeline', 'make')
 
 
-@pytest.mark.parametrize('given, want', [
-  (dict(total_steps=7), 7),
-  (dict(total_epochs=2), 20),
-  (dict(total_epochs=0.05), 1),
-  (dict(total_epochs=0), 0),
-  (dict(total_examples=33), 5),
-  (dict(total_percent=25), 50),
-  (dict(total_steps=None, total_epochs=1), 10),
-])
+@pytest.mark.parametrize(
+  'given, want',
+  [
+    (dict(total_steps=7), 7),
+    (dict(total_epochs=2), 20),
+    (dict(total_epochs=0.05), 1),
+    (dict(total_epochs=0), 0),
+    (dict(total_examples=33), 5),
+    (dict(total_percent=25), 50),
+    (dict(total_steps=None, total_epochs=1), 10),
+  ],
+)
 def test_durations(given, want):
   assert cl.steps(given, 'total', epoch=10, batch_size=8, total=200) == want
 
@@ -127,21 +142,31 @@ def test_duration_errors():
 
 def test_freeze_is_deep_and_hashable():
   frozen = cl.freeze(mlc.ConfigDict(dict(a=[1, dict(b=[2])], c=dict(d=None))))
-  assert hash(frozen) == hash(cl.freeze(dict(a=(1, dict(b=[2])), c=dict(d=None))))
+  same = cl.freeze(dict(a=(1, dict(b=[2])), c=dict(d=None)))
+  assert hash(frozen) == hash(same)
   assert frozen['a'][1]['b'] == (2,)
 
 
 def test_shrink_makes_every_duration_and_block_small():
-  c = mlc.ConfigDict(dict(
-    total_epochs=100, log_epochs=1, ckpt_percent=3,
-    input=dict(batch_size=64), model=dict(dim=768),
-    evals=dict(val=dict(type='x', item_block=512, log_epochs=1, k=3),
-               test=dict(type='x', when='final'))))
+  c = mlc.ConfigDict(
+    dict(
+      total_epochs=100,
+      log_epochs=1,
+      ckpt_percent=3,
+      input=dict(batch_size=64),
+      model=dict(dim=768),
+      evals=dict(
+        val=dict(type='x', item_block=512, log_epochs=1, k=3),
+        test=dict(type='x', when='final'),
+      ),
+    )
+  )
   small = cl.shrink(c, steps=3, **{'model.dim': 16})
   assert small.total_steps == small.log_steps == small.ckpt_steps == 3
   assert 'total_epochs' not in small and small.input.batch_size == 8
   assert small.evals.val.to_dict() == dict(
-    type='x', item_block=8, log_steps=3, k=3)
+    type='x', item_block=8, log_steps=3, k=3
+  )
   assert 'log_steps' not in small.evals.test
   assert small.model.dim == 16 and c.model.dim == 768
 
@@ -182,5 +207,6 @@ def test_track_records_reads_not_names():
 
 def test_check_keys():
   cl.check_keys(dict(a=1), ('a', 'b'), 'here')
-  with pytest.raises(cl.ConfigError, match="'batchsize' in input.*'batch_size'"):
+  message = "'batchsize' in input.*'batch_size'"
+  with pytest.raises(cl.ConfigError, match=message):
     cl.check_keys(dict(batchsize=1), ('batch_size',), 'input')

@@ -35,7 +35,11 @@ def test_train_writes_all_it_promises(trained):
   with open(workdir / 'results.json') as f:
     results = json.load(f)
   assert set(results['metrics']) == {
-    'val/t2v_R@1', 'val/t2v_MnR', 'test/t2v_R@1', 'test/t2v_MnR'}
+    'val/t2v_R@1',
+    'val/t2v_MnR',
+    'test/t2v_R@1',
+    'test/t2v_MnR',
+  }
   assert list((workdir / 'tb').glob('events*'))
   assert list(workdir.glob('profile/**/*.xplane.pb'))
   assert (workdir / 'report' / 'test' / 'index.html').exists()
@@ -43,8 +47,16 @@ def test_train_writes_all_it_promises(trained):
 
 def test_what_is_printed(trained):
   workdir, text = trained
-  for words in ('parameters:', 'text/kernel', '104 in all', 'weights from seed',
-                'R@1', 'MnR', 'ranked videos:', f'{workdir}/metrics.jsonl'):
+  for words in (
+    'parameters:',
+    'text/kernel',
+    '104 in all',
+    'weights from seed',
+    'R@1',
+    'MnR',
+    'ranked videos:',
+    f'{workdir}/metrics.jsonl',
+  ):
     assert words in text, words
   # No terminal: no bar, no control characters, no chatter of libraries.
   assert '\r' not in text and '\x1b' not in text
@@ -69,25 +81,34 @@ def test_eval_mode_gives_the_numbers_of_the_run(trained):
 def test_weights_of_another_run(trained, tmp_path):
   workdir, _ = trained
   text = command.run(
-    tmp_path / 'run', f'--config.init.run={workdir}', '--mode=eval',
-    config=CONFIG)
+    tmp_path / 'run',
+    f'--config.init.run={workdir}',
+    '--mode=eval',
+    config=CONFIG,
+  )
   assert 'weights from step' in text
   ours, theirs = (
     json.loads((w / 'results.json').read_text())['metrics']
-    for w in (tmp_path / 'run', workdir))
+    for w in (tmp_path / 'run', workdir)
+  )
   assert ours == theirs
 
 
-@pytest.mark.parametrize('args, words', [
-  (['--config.optim.rate=1'], ["'optim.rate'", 'optim has: lr, name']),
-  (['--config.totl_epochs=1'], ["did you mean 'total_epochs'"]),
-  (['--config.input.batch_size=12', '--config.accum_steps=5'],
-   ['batch_size 12', 'divisible', '=10 or 15']),
-  (['--config.system=cee'], ["'cee'", "did you mean 'ce'"]),
-  (['--config.init.run=/nowhere'], ['no checkpoint', '/nowhere']),
-  (['--profile=4:2'], ['START:STOP']),
-  (['--mode=eval'], ['no checkpoint', 'train first']),
-])
+@pytest.mark.parametrize(
+  'args, words',
+  [
+    (['--config.optim.rate=1'], ["'optim.rate'", 'optim has: lr, name']),
+    (['--config.totl_epochs=1'], ["did you mean 'total_epochs'"]),
+    (
+      ['--config.input.batch_size=12', '--config.accum_steps=5'],
+      ['batch_size 12', 'divisible', '=10 or 15'],
+    ),
+    (['--config.system=cee'], ["'cee'", "did you mean 'ce'"]),
+    (['--config.init.run=/nowhere'], ['no checkpoint', '/nowhere']),
+    (['--profile=4:2'], ['START:STOP']),
+    (['--mode=eval'], ['no checkpoint', 'train first']),
+  ],
+)
 def test_errors_before_anything_is_written(args, words, tmp_path):
   workdir = tmp_path / 'run'
   text = command.run(workdir, *args, config=CONFIG, expect=1)
@@ -98,9 +119,11 @@ def test_errors_before_anything_is_written(args, words, tmp_path):
 
 def test_evaluator_and_data_errors_say_where(tmp_path):
   text = command.run(
-    tmp_path / 'a', '--config.evals.val.fail=True', config=CONFIG, expect=1)
+    tmp_path / 'a', '--config.evals.val.fail=True', config=CONFIG, expect=1
+  )
   assert "evaluator 'val' failed: no such thing" in text
   text = command.run(
-    tmp_path / 'b', '--config.input.data.fail_row=3', config=CONFIG, expect=1)
+    tmp_path / 'b', '--config.input.data.fail_row=3', config=CONFIG, expect=1
+  )
   assert 'reading the training batch of step' in text
   assert 'record 3 cannot be read' in text

@@ -44,8 +44,10 @@ got = where([('.*kernel', (None, 'model')), ('count', ('data',)),
              ('.*', 'replicate')], two)
 assert got['params']['wide']['kernel'] == P(None, 'model')
 assert got['params']['wide']['bias'] == P() and got['count'] == P()
-fails(['params/odd', 'no sharding rule'], where, [('.*wide.*', 'fsdp'), ('count', 'fsdp')])
-fails(['params/odd', "('data',)", '(3, 5)'], where, [('.*odd', ('data',)), ('.*', 'fsdp')])
+fails(['params/odd', 'no sharding rule'], where,
+      [('.*wide.*', 'fsdp'), ('count', 'fsdp')])
+fails(['params/odd', "('data',)", '(3, 5)'], where,
+      [('.*odd', ('data',)), ('.*', 'fsdp')])
 fails(['replicat'], where, [('.*', 'replicat')])
 fails(['pipe'], where, [('.*kernel', ('pipe',)), ('.*', 'replicate')])
 
@@ -66,8 +68,12 @@ fails(['0'], s.check_batch_size, 0, mesh)
 
 def test_mesh_rules_and_batches_on_eight_devices():
   done = subprocess.run(
-    [sys.executable, '-c', EIGHT], cwd=command.ROOT, text=True,
-    env=command.environment(8), capture_output=True, timeout=120,
+    [sys.executable, '-c', EIGHT],
+    cwd=command.ROOT,
+    text=True,
+    env=command.environment(8),
+    capture_output=True,
+    timeout=120,
   )
   assert done.returncode == 0, done.stderr
 
@@ -80,10 +86,16 @@ def test_fetch_takes_numpy_and_jax_alike():
   assert sharding.replicated(mesh).is_fully_replicated
 
 
-@pytest.mark.parametrize('given, missing', [
-  (dict(VIDRET_COORDINATOR='h:1'), 'VIDRET_NUM_PROCESSES'),
-  (dict(VIDRET_PROCESS_ID='0', VIDRET_NUM_PROCESSES='2'), 'VIDRET_COORDINATOR'),
-])
+@pytest.mark.parametrize(
+  'given, missing',
+  [
+    (dict(VIDRET_COORDINATOR='h:1'), 'VIDRET_NUM_PROCESSES'),
+    (
+      dict(VIDRET_PROCESS_ID='0', VIDRET_NUM_PROCESSES='2'),
+      'VIDRET_COORDINATOR',
+    ),
+  ],
+)
 def test_half_a_launcher_environment_is_an_error(given, missing):
   with pytest.raises(ValueError, match=missing):
     sharding.start_processes(given)

@@ -63,9 +63,7 @@ def _typed(name, text, like):
   """Converts `text` to the type of `like`; None accepts any literal."""
   try:
     if isinstance(like, bool):
-      return {'true': True, '1': True, 'false': False, '0': False}[
-        text.lower()
-      ]
+      return {'true': True, '1': True, 'false': False, '0': False}[text.lower()]
     if isinstance(like, int):
       return int(text)
     if isinstance(like, float):
@@ -218,8 +216,9 @@ def duration_keys(prefix):
   return tuple(f'{prefix}_{unit}' for unit in _UNITS)
 
 
-def steps(config, prefix, *, epoch=None, batch_size=None, total=None,
-          default=None):
+def steps(
+  config, prefix, *, epoch=None, batch_size=None, total=None, default=None
+):
   """Reads `<prefix>_steps|epochs|examples|percent` as a number of steps.
 
   Args:
@@ -242,8 +241,9 @@ def steps(config, prefix, *, epoch=None, batch_size=None, total=None,
       return default
     raise ConfigError(f'give one of {", ".join(names)}')
   key, value = given[0], config[given[0]]
-  scale = dict(zip(names, (
-    1, epoch, batch_size and 1 / batch_size, total and total / 100)))[key]
+  scale = dict(
+    zip(names, (1, epoch, batch_size and 1 / batch_size, total and total / 100))
+  )[key]
   if not isinstance(value, (int, float)) or value < 0:
     raise ConfigError(f'{key} must be a number of at least 0, not {value!r}')
   if scale is None:
@@ -325,9 +325,7 @@ def diff(old, new):
   out = []
   for key in sorted({*old, *new}):
     pair = old.get(key, '(absent)'), new.get(key, '(absent)')
-    out += [
-      (f'{key}.{k}'.rstrip('.'), a, b) for k, a, b in diff(*pair)
-    ]
+    out += [(f'{key}.{k}'.rstrip('.'), a, b) for k, a, b in diff(*pair)]
   return out
 
 
@@ -389,6 +387,7 @@ class Tracked:
 
   def unread(self):
     """Dotted names of the leaves that were never read, sorted."""
+
     def leaves(node, path):
       for key, value in node.items():
         if _is_mapping(value):

@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Command line: trains or evaluates the system that a config describes.
 
-  python -m vidret_jax.main --config configs/ce_shapes.py --workdir runs/ce
-  python -m vidret_jax.main --config configs/ce_shapes.py:runlocal ...
-  python -m vidret_jax.main --config ... --config.optim.lr=0.01 ...
+python -m vidret_jax.main --config configs/ce_shapes.py --workdir runs/ce
+python -m vidret_jax.main --config configs/ce_shapes.py:runlocal ...
+python -m vidret_jax.main --config ... --config.optim.lr=0.01 ...
 """
 
 import os
 import sys
 import traceback
 
-from absl import app
-from absl import flags
+from absl import app, flags
 
-from vidret_jax import config_lib
-from vidret_jax import sharding
+from vidret_jax import config_lib, sharding
 
 _CONFIG = flags.DEFINE_string(
   'config', None, 'FILE.py[:key=value,...]; then --config.key=value changes it'
@@ -53,8 +51,9 @@ def main(argv, overrides=()):
 
 def run():
   """Entry point; takes `--config.key=value` out of what absl parses."""
-  change = [a[len('--config.'):] for a in sys.argv[1:]
-            if a.startswith('--config.')]
+  change = [
+    a[len('--config.') :] for a in sys.argv[1:] if a.startswith('--config.')
+  ]
   rest = [a for a in sys.argv if not a.startswith('--config.')]
 
   def run_and_leave(argv):

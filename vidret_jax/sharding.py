@@ -12,7 +12,8 @@ import re
 
 import jax
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 import numpy as np
 
 _BATCH = 'data'
@@ -69,7 +70,9 @@ def make_mesh(spec=(('data', -1),)):
   devices = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
   text = ', '.join(f'{n}={s}' for n, s in zip(names, sizes))
   if not names or names[0] != _BATCH or len(set(names)) < len(names):
-    raise ValueError(f"mesh ({text}): the first axis must be 'data', names differ")
+    raise ValueError(
+      f"mesh ({text}): the first axis must be 'data', and all names differ"
+    )
   known = math.prod(s for s in sizes if s != -1)
   if sizes.count(-1) > 1 or any(s < 1 and s != -1 for s in sizes):
     raise ValueError(f'mesh ({text}): sizes are positive, at most one is -1')
@@ -123,6 +126,7 @@ def put_batch(local, mesh):
 
 def fetch(tree):
   """Copies global arrays to every host, whole, as numpy."""
+
   def one(x):
     if not isinstance(x, jax.Array):
       return np.asarray(x)
@@ -165,16 +169,16 @@ def tree_sharding(tree, rules, mesh):
   Raises:
     ValueError: for a leaf without a rule, or a rule that does not fit it.
   """
+
   def one(path, leaf):
     name, shape = path_name(path), tuple(leaf.shape)
-    for regex, where in rules:
-      if re.fullmatch(regex, name):
-        break
-    else:
+    found = [(r, w) for r, w in rules if re.fullmatch(r, name)]
+    if not found:
       raise ValueError(
         f'no sharding rule covers {name!r} {shape}; '
         "end the rules with ('.*', 'replicate')"
       )
+    regex, where = found[0]
     if not shape or where == 'replicate':
       return replicated(mesh)
     if where == 'fsdp':

@@ -18,6 +18,7 @@ import ml_collections as mlc
 
 from vidret_jax import config_lib as cl
 
+# fmt: off
 # Nicknames, as in the published tables -> names of the feature files.
 NAMES = dict(
   scene='scene.densenet161.0',
@@ -90,6 +91,7 @@ SHAPES = dict(
   text_dim=64,
 )
 _TINY = dict(audio=2, ocr=2, speech=2, text=4)
+# fmt: on
 
 
 def make(arg, recipe, *, train, evals, best, **data):
@@ -204,8 +206,9 @@ def skeleton(model, seed, *, experts, text):
   return c
 
 
-def evaluation(model, *, split, when='train', max_captions=None,
-               num_samples=100, **data):
+def evaluation(
+  model, *, split, when='train', max_captions=None, num_samples=100, **data
+):
   """One entry of `evals`: every epoch, or ('final') with the page at the end.
 
   Args:
@@ -256,11 +259,6 @@ def as_in_2019(c, amsgrad):
   return c
 
 
-def finish(arg, c):
-  """Last step of every config: `:runlocal` swaps in the embedded corpus."""
-  return on_shapes(c) if arg.runlocal else c
-
-
 def shapes_inputs(names, clusters, ghosts):
   """Experts and text of the embedded corpus, as model and data take them."""
   dims, tokens = SHAPES['dims'], SHAPES['tokens']
@@ -271,18 +269,32 @@ def shapes_inputs(names, clusters, ghosts):
       )
   return dict(
     experts=[
-      (n, dict(dim=dims[n], **(
-        dict(max_tokens=tokens[n], clusters=clusters[n]) if n in tokens else {}
-      )))
+      (
+        n,
+        dict(
+          dim=dims[n],
+          **(
+            dict(max_tokens=tokens[n], clusters=clusters[n])
+            if n in tokens
+            else {}
+          ),
+        ),
+      )
       for n in sorted(names)
     ],
-    text=dict(dim=SHAPES['text_dim'], max_tokens=tokens['text'],
-              clusters=clusters['text'], ghosts=ghosts),
+    text=dict(
+      dim=SHAPES['text_dim'],
+      max_tokens=tokens['text'],
+      clusters=clusters['text'],
+      ghosts=ghosts,
+    ),
   )
 
 
-def on_shapes(c):
-  """Two small steps on the embedded corpus, everything else unchanged."""
+def finish(arg, c):
+  """`:runlocal`: two small steps on the embedded corpus, else unchanged."""
+  if not arg.runlocal:
+    return c
   inputs = shapes_inputs(SHAPES['dims'], _TINY, c.model.text.ghosts)
   c.model.update(inputs, dim=32, distill=0.0)
   keep = ('max_captions', 'fuse_captions', 'own_available')

@@ -41,8 +41,9 @@ def make(arg, base, *, denoise=()):
       f'denoise={arg.denoise!r}: this dataset has masks for '
       f'{", ".join(denoise) or "nothing"}'
     )
-  experts = [e for e in ce.REFINED
-             if e not in ce.SILENT or e in base.RECIPE['experts']]
+  experts = [
+    e for e in ce.REFINED if e not in ce.SILENT or e in base.RECIPE['experts']
+  ]
   text = arg.text or ('gpt2-xl-finetune' if arg.plus else '')
   c = base.get_config(
     f'experts={"+".join(experts)},text={text},seed={arg.seed}'

@@ -157,15 +157,22 @@ def test_parameters_and_their_rules(spec):
   if PARAMETERS[spec]:
     assert count(config) == PARAMETERS[spec]
   optim.make(
-    config.optim, config.schedule, params=params, steps_per_epoch=3,
+    config.optim,
+    config.schedule,
+    params=params,
+    steps_per_epoch=3,
     total_steps=9,
   )
 
 
 @pytest.mark.parametrize(
   'dim, parameters',
-  {384: 88_618_655, 512: 119_507_743, 640: 151_117_727,
-   1024: 250_273_055}.items(),
+  {
+    384: 88_618_655,
+    512: 119_507_743,
+    640: 151_117_727,
+    1024: 250_273_055,
+  }.items(),
 )
 def test_parameters_by_width(dim, parameters):
   assert count(load('ce_msrvtt.py', f'model.dim={dim}')) == parameters
@@ -279,7 +286,9 @@ def few(config, keep):
     if keep is None or n in keep
   ]
   out = cl.shrink(
-    config, steps=2, batch_size=4,
+    config,
+    steps=2,
+    batch_size=4,
     **{'model.dim': 8, 'model.text.clusters': 2, 'compile_cache': False},
   )
   with out.unlocked(), out.model.ignore_type():
@@ -296,8 +305,12 @@ def write_files(config, root):
   data = config.input.data
   protocol = data.split.split('/')[0] if '/' in data.split else None
   corpus = packs.write_pack(
-    data.name, root, experts=cl.freeze(data.experts), text=data.text,
-    protocol=protocol, feature_root=data.root or 'structured-symlinks',
+    data.name,
+    root,
+    experts=cl.freeze(data.experts),
+    text=data.text,
+    protocol=protocol,
+    feature_root=data.root or 'structured-symlinks',
   )
   counts = packs.caption_counts(corpus)
   if data.get('fuse_captions'):

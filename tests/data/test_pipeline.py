@@ -59,9 +59,7 @@ def test_a_later_start_continues_the_same_stream(epoch_end, start):
 def test_processes_together_read_the_global_batch(epoch_end):
   whole = take(Rows(11), 6, epoch_end=epoch_end)
   shares = [
-    take(
-      Rows(11), 6, epoch_end=epoch_end, process_index=i, process_count=2
-    )
+    take(Rows(11), 6, epoch_end=epoch_end, process_index=i, process_count=2)
     for i in range(2)
   ]
   for one, left, right in zip(whole, *shares, strict=True):
@@ -86,7 +84,9 @@ def test_pad_leaves_out_a_rest_of_one_row():
 
 
 def test_carry_fills_batches_across_epochs():
-  rows = np.concatenate([b['row'] for b in take(Rows(10), 5, epoch_end='carry')])
+  rows = np.concatenate(
+    [b['row'] for b in take(Rows(10), 5, epoch_end='carry')]
+  )
   assert sorted(rows[:10]) == sorted(rows[10:]) == list(range(10))
 
 
@@ -143,9 +143,12 @@ def test_blocks_read_a_source_once_in_order():
 
 def test_blocks_divide_over_processes():
   left, right = (
-    [b['row'] for _, b in source_lib.blocks(
-      Rows(10), 4, process_index=i, process_count=2
-    )]
+    [
+      b['row']
+      for _, b in source_lib.blocks(
+        Rows(10), 4, process_index=i, process_count=2
+      )
+    ]
     for i in range(2)
   )
   rows = np.concatenate([np.concatenate(p) for p in zip(left, right)])

@@ -305,7 +305,7 @@ def test_a_killed_build_is_taken_up_again(root, tmp_path):
     f'shapes.prepare({str(tmp_path)!r}, counts={COUNTS!r}, progress=False)'
   )
   process = subprocess.Popen([sys.executable, '-c', code], cwd=PACKAGE_ROOT)
-  partial = corpus.corpus_dir(tmp_path).with_name(corpus.VERSION + '.partial')
+  partial = corpus.corpus_dir(tmp_path).with_name(script.VERSION + '.partial')
   deadline = time.time() + 60
   while len(list(partial.glob('experts/*.npz'))) < 5:
     assert time.time() < deadline and process.poll() is None
@@ -372,7 +372,7 @@ def test_another_recipe_is_refused(root):
 
 
 def test_a_clip_that_cannot_be_made_is_named_and_the_rest_kept(root, tmp_path):
-  partial = corpus.corpus_dir(tmp_path).with_name(corpus.VERSION + '.partial')
+  partial = corpus.corpus_dir(tmp_path).with_name(script.VERSION + '.partial')
   block = partial / 'videos' / 'train00003.mp4'
   block.mkdir(parents=True)
   recipe = corpus.script_lib.Recipe(counts=COUNTS)

@@ -27,8 +27,11 @@ class Node:
 
   def find(self, name=None, cls=None):
     """All elements below with this name and class."""
-    return [n for n in self.walk() if name in (None, n.name)
-            and (cls is None or cls in n.classes)]
+    return [
+      n
+      for n in self.walk()
+      if name in (None, n.name) and (cls is None or cls in n.classes)
+    ]
 
   @property
   def text(self):
@@ -37,7 +40,6 @@ class Node:
 
 
 class _Builder(html.parser.HTMLParser):
-
   def __init__(self):
     super().__init__(convert_charrefs=True)
     self.root = Node('root')
@@ -74,33 +76,45 @@ def read(path):
     video, without).
   """
   root = parse(path)
-  metrics = {n.attributes['data-metric']: n.children[0]
-             for n in root.find('td') if 'data-metric' in n.attributes}
-  facts = {d.find('dt')[0].text: d.find('dd')[0].text
-           for d in root.find(cls='facts')[0].find('div')}
+  metrics = {
+    n.attributes['data-metric']: n.children[0]
+    for n in root.find('td')
+    if 'data-metric' in n.attributes
+  }
+  facts = {
+    d.find('dt')[0].text: d.find('dd')[0].text
+    for d in root.find(cls='facts')[0].find('div')
+  }
   return dict(
-      title=root.find('title')[0].text, facts=facts, metrics=metrics,
-      rows=[_row(a) for a in root.find('article')])
+    title=root.find('title')[0].text,
+    facts=facts,
+    metrics=metrics,
+    rows=[_row(a) for a in root.find('article')],
+  )
 
 
 def _row(article):
   cards = [_card(s) for s in article.find('section')]
   return dict(
-      id=article.find(cls='query')[0].find('code')[0].text,
-      text=article.find('q')[0].text,
-      rank=float(article.find(cls='rank')[0].find('b')[0].text),
-      truth=cards[0], top=cards[1:])
+    id=article.find(cls='query')[0].find('code')[0].text,
+    text=article.find('q')[0].text,
+    rank=float(article.find(cls='rank')[0].find('b')[0].text),
+    truth=cards[0],
+    top=cards[1:],
+  )
 
 
 def _card(section):
   without = section.find(cls='without')
   sources = section.find('source')
   return dict(
-      id=section.attributes['data-id'],
-      place=section.find(cls='place')[0].text,
-      sim=section.find(cls='sim')[0].text.removeprefix('sim '),
-      captions=[li.text for u in section.find(cls='captions')
-                for li in u.find('li')],
-      correct='right' in section.classes,
-      video=sources[0].attributes['src'] if sources else None,
-      without=without[0].text if without else '')
+    id=section.attributes['data-id'],
+    place=section.find(cls='place')[0].text,
+    sim=section.find(cls='sim')[0].text.removeprefix('sim '),
+    captions=[
+      li.text for u in section.find(cls='captions') for li in u.find('li')
+    ],
+    correct='right' in section.classes,
+    video=sources[0].attributes['src'] if sources else None,
+    without=without[0].text if without else '',
+  )

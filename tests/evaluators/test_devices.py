@@ -15,11 +15,19 @@ _REPO = pathlib.Path(__file__).resolve().parents[2]
 
 def start(folder, devices, **extra):
   env = dict(
-      os.environ, JAX_PLATFORMS='cpu', **extra,
-      XLA_FLAGS=f'--xla_force_host_platform_device_count={devices}')
+    os.environ,
+    JAX_PLATFORMS='cpu',
+    **extra,
+    XLA_FLAGS=f'--xla_force_host_platform_device_count={devices}',
+  )
   return subprocess.Popen(
-      [sys.executable, '-m', 'tests.evaluators.toy', str(folder)], cwd=_REPO,
-      env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    [sys.executable, '-m', 'tests.evaluators.toy', str(folder)],
+    cwd=_REPO,
+    env=env,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
 
 
 def finish(folder, processes):
@@ -39,9 +47,16 @@ def test_devices_and_processes_agree(tmp_path):
   folders = [tmp_path / name for name in names]
   one = [start(folders[0], 1)]
   eight = [start(folders[1], 8)]
-  two = [start(folders[2], 4, VIDRET_COORDINATOR=f'127.0.0.1:{port}',
-               VIDRET_NUM_PROCESSES='2', VIDRET_PROCESS_ID=str(i))
-         for i in range(2)]
+  two = [
+    start(
+      folders[2],
+      4,
+      VIDRET_COORDINATOR=f'127.0.0.1:{port}',
+      VIDRET_NUM_PROCESSES='2',
+      VIDRET_PROCESS_ID=str(i),
+    )
+    for i in range(2)
+  ]
   one, eight, two = map(finish, folders, (one, eight, two))
   assert [r.pop('devices') for r in (one, eight, two)] == [1, 8, 8]
   for other in (eight, two):

@@ -16,29 +16,45 @@ from vidret_jax.evaluators import matrix, retrieval
 from vidret_jax.evaluators.report import clips, layout, markup
 
 HOSTILE = (
-    '<script>alert(1)</script>',
-    '"><img src=x onerror=alert(1)>',
-    "' onmouseover='alert(1)",
-    '</q></article><style>*{display:none}</style>',
-    'javascript:alert(1)',
-    '../../etc/passwd',
-    '//evil.example/x.mp4',
-    '&lt;b&gt; & <!-- ]]>',
-    'right \u202eto\u202c left \ud800 \x00 null \u2028',
-    '日本語 ü 🎬',
-    'x' * 3000,
-    '%2e%2e/%00',
+  '<script>alert(1)</script>',
+  '"><img src=x onerror=alert(1)>',
+  "' onmouseover='alert(1)",
+  '</q></article><style>*{display:none}</style>',
+  'javascript:alert(1)',
+  '../../etc/passwd',
+  '//evil.example/x.mp4',
+  '&lt;b&gt; & <!-- ]]>',
+  'right \u202eto\u202c left \ud800 \x00 null \u2028',
+  '日本語 ü 🎬',
+  'x' * 3000,
+  '%2e%2e/%00',
 )
 
 
-def report(folder, sims, item, ids, *, texts=None, captions=None, videos=None,
-           mode='link', **options):
+def report(
+  folder,
+  sims,
+  item,
+  ids,
+  *,
+  texts=None,
+  captions=None,
+  videos=None,
+  mode='link',
+  **options,
+):
   model, variables = matrix.retriever(np.asarray(sims, np.float32))
   queries, items = matrix.sources(
-      np.asarray(item), ids, texts=texts, captions=captions, videos=videos)
+    np.asarray(item), ids, texts=texts, captions=captions, videos=videos
+  )
   evaluator = retrieval.Evaluator(
-      model, sharding.make_mesh(), queries=queries, items=items,
-      videos=mode, **options)
+    model,
+    sharding.make_mesh(),
+    queries=queries,
+    items=items,
+    videos=mode,
+    **options,
+  )
   return evaluator, evaluator.report(variables, folder)
 
 
@@ -46,20 +62,36 @@ def hostile_report(folder, videos=None, **options):
   n = len(HOSTILE)
   sims = np.random.default_rng(0).normal(size=(n, n))
   return report(
-      folder, sims, np.arange(n), HOSTILE, texts=HOSTILE,
-      captions=[[h, h[::-1]] for h in HOSTILE], videos=videos,
-      title=HOSTILE[0], **options)
+    folder,
+    sims,
+    np.arange(n),
+    HOSTILE,
+    texts=HOSTILE,
+    captions=[[h, h[::-1]] for h in HOSTILE],
+    videos=videos,
+    title=HOSTILE[0],
+    **options,
+  )
 
 
 def test_page_shows_what_was_ranked(tmp_path):
   rng = np.random.default_rng(1)
   sims = rng.normal(size=(40, 12)).astype(np.float32)
   item = np.arange(40) % 12
-  captions = [[f'caption {k} of {v}' for k in range((item == v).sum())]
-              for v in range(12)]
+  captions = [
+    [f'caption {k} of {v}' for k in range((item == v).sum())] for v in range(12)
+  ]
   evaluator, path = report(
-      tmp_path, sims, item, [f'v{i}' for i in range(12)], captions=captions,
-      num_samples=9, title='A run', query_block=8, item_block=5)
+    tmp_path,
+    sims,
+    item,
+    [f'v{i}' for i in range(12)],
+    captions=captions,
+    num_samples=9,
+    title='A run',
+    query_block=8,
+    item_block=5,
+  )
   page = page_reader.read(path)
   assert page['title'] == 'A run' and len(page['rows']) == 9
   assert page['facts']['sample seed'] == '0'
@@ -77,7 +109,8 @@ def test_page_shows_what_was_ranked(tmp_path):
     order = np.argsort(-sims[q], kind='stable')[:5]
     assert [c['id'] for c in row['top']] == [f'v{i}' for i in order]
     assert [(c['place'], c['sim']) for c in row['top']] == [
-        (f'rank {k + 1}', f'{sims[q, i]:.3f}') for k, i in enumerate(order)]
+      (f'rank {k + 1}', f'{sims[q, i]:.3f}') for k, i in enumerate(order)
+    ]
     assert [c['correct'] for c in row['top']] == [i == v for i in order]
   content = json.loads((tmp_path / 'rankings.json').read_text())
   shown = [r['id'] for r in page['rows']]
@@ -96,8 +129,13 @@ def test_other_seeds_draw_other_queries(tmp_path):
   shown = []
   for seed in (0, 0, 1):
     _, path = report(
-        tmp_path / 'p', np.eye(60), np.arange(60), [f'v{i}' for i in range(60)],
-        num_samples=8, report_seed=seed)
+      tmp_path / 'p',
+      np.eye(60),
+      np.arange(60),
+      [f'v{i}' for i in range(60)],
+      num_samples=8,
+      report_seed=seed,
+    )
     shown.append([r['id'] for r in page_reader.read(path)['rows']])
   assert shown[0] == shown[1] != shown[2]
 
@@ -116,7 +154,8 @@ def test_unknown_query_ids_are_an_error(tmp_path):
   model, variables = matrix.retriever(np.eye(2, dtype=np.float32))
   queries, items = matrix.sources(np.arange(2), 'ab')
   evaluator = retrieval.Evaluator(
-      model, sharding.make_mesh(), queries=queries, items=items)
+    model, sharding.make_mesh(), queries=queries, items=items
+  )
   with pytest.raises(ValueError, match="no query 'z'; ids look like 'a#0'"):
     evaluator.report(variables, tmp_path, queries=['z'])
 
@@ -124,8 +163,14 @@ def test_unknown_query_ids_are_an_error(tmp_path):
 def test_experts_and_mixture_are_visible(tmp_path):
   model, variables, queries, items = toy.build()
   path = retrieval.Evaluator(
-      model, sharding.make_mesh(), queries=queries, items=items, num_samples=7,
-      drop_experts=('audio',), no_expert='last').report(variables, tmp_path)
+    model,
+    sharding.make_mesh(),
+    queries=queries,
+    items=items,
+    num_samples=7,
+    drop_experts=('audio',),
+    no_expert='last',
+  ).report(variables, tmp_path)
   root, page = page_reader.parse(path), page_reader.read(path)
   legend = [li.text for li in root.find(cls='legend')[0].find('li')]
   assert legend == ['audio', 'face', 'scene.net', 'scene.other']
@@ -150,8 +195,8 @@ def test_experts_and_mixture_are_visible(tmp_path):
 def test_leak_is_printed_with_every_number(tmp_path):
   model, variables, queries, items = toy.build(availability='legacy_2019')
   path = retrieval.Evaluator(
-      model, sharding.make_mesh(), queries=queries, items=items,
-      num_samples=2).report(variables, tmp_path)
+    model, sharding.make_mesh(), queries=queries, items=items, num_samples=2
+  ).report(variables, tmp_path)
   root = page_reader.parse(path)
   assert 'Leaky 2019' in root.find(cls='leak')[0].text
   cells = [n for n in root.find('td') if 'data-metric' in n.attributes]
@@ -162,11 +207,51 @@ def test_hostile_text_stays_text(tmp_path):
   _, path = hostile_report(tmp_path)
   root = page_reader.parse(path)
   allowed = {
-      'root', 'html', 'head', 'meta', 'title', 'style', 'body', 'header', 'h1',
-      'h2', 'p', 'dl', 'div', 'dt', 'dd', 'table', 'thead', 'tbody', 'tr', 'th',
-      'td', 'figure', 'figcaption', 'svg', 'line', 'text', 'polyline', 'rect',
-      'span', 'main', 'label', 'input', 'b', 'i', 'ul', 'li', 'article', 'q',
-      'bdi', 'code', 'section', 'small', 'video', 'source'}
+    'root',
+    'html',
+    'head',
+    'meta',
+    'title',
+    'style',
+    'body',
+    'header',
+    'h1',
+    'h2',
+    'p',
+    'dl',
+    'div',
+    'dt',
+    'dd',
+    'table',
+    'thead',
+    'tbody',
+    'tr',
+    'th',
+    'td',
+    'figure',
+    'figcaption',
+    'svg',
+    'line',
+    'text',
+    'polyline',
+    'rect',
+    'span',
+    'main',
+    'label',
+    'input',
+    'b',
+    'i',
+    'ul',
+    'li',
+    'article',
+    'q',
+    'bdi',
+    'code',
+    'section',
+    'small',
+    'video',
+    'source',
+  }
   assert {n.name for n in root.walk()} <= allowed
   assert len(root.find('style')) == 1
   assert len(root.find('article')) == len(HOSTILE)
@@ -184,8 +269,11 @@ def test_hostile_text_stays_text(tmp_path):
 def test_policy_forbids_everything_but_our_style_and_clips(tmp_path):
   _, path = hostile_report(tmp_path)
   meta = [m.attributes for m in page_reader.parse(path).find('meta')]
-  policy = next(m['content'] for m in meta
-                if m.get('http-equiv') == 'Content-Security-Policy')
+  policy = next(
+    m['content']
+    for m in meta
+    if m.get('http-equiv') == 'Content-Security-Policy'
+  )
   rules = dict(r.strip().split(' ', 1) for r in policy.split(';'))
   assert rules['default-src'] == "'none'"
   assert re.fullmatch(r"'sha256-[\w+/=]+'", rules['style-src'])
@@ -201,9 +289,16 @@ def make_clips(folder):
   (folder / 'secret.txt').write_text('secret')
   (folder / 'page.html').write_text('<script>')
   (folder / 'alias.mp4').symlink_to(folder / 'secret.txt')
-  return [*(str(folder / n) for n in names), str(folder / 'absent.mp4'),
-          str(folder / 'secret.txt'), str(folder / 'page.html'),
-          str(folder / 'alias.mp4'), str(folder), None, 'nul\x00.mp4']
+  return [
+    *(str(folder / n) for n in names),
+    str(folder / 'absent.mp4'),
+    str(folder / 'secret.txt'),
+    str(folder / 'page.html'),
+    str(folder / 'alias.mp4'),
+    str(folder),
+    None,
+    'nul\x00.mp4',
+  ]
 
 
 @pytest.mark.parametrize('mode', clips.MODES)
@@ -240,7 +335,9 @@ def test_an_older_page_leaves_no_clips_behind(tmp_path):
   report(tmp_path / 'r', *args, videos=[None, videos[4]])
   names = {p.name for p in (tmp_path / 'r' / 'videos').iterdir()}
   assert names == {'0001-two.mp4', 'mine.mp4'} or names == {
-      '0000-two.mp4', 'mine.mp4'}
+    '0000-two.mp4',
+    'mine.mp4',
+  }
 
 
 def test_a_planted_symlink_is_replaced_not_followed(tmp_path):
@@ -254,8 +351,9 @@ def test_a_planted_symlink_is_replaced_not_followed(tmp_path):
   assert len(list((tmp_path / 'r' / 'videos').iterdir())) == 2
 
 
-@pytest.mark.parametrize('parts', [
-    ('..', 'x'), ('/etc/passwd',), ('videos', '../../x'), ('',)])
+@pytest.mark.parametrize(
+  'parts', [('..', 'x'), ('/etc/passwd',), ('videos', '../../x'), ('',)]
+)
 def test_links_stay_below_the_page(parts):
   with pytest.raises(ValueError, match='below the page'):
     markup.link(*parts)
@@ -266,8 +364,10 @@ def test_links_are_relative_whatever_the_name():
   assert markup.link('a b', '"\'<>') == './a%20b/%22%27%3C%3E'
 
 
-@pytest.mark.parametrize('attributes', [
-    dict(src='http://x'), dict(onclick='f()'), dict(style='color:red')])
+@pytest.mark.parametrize(
+  'attributes',
+  [dict(src='http://x'), dict(onclick='f()'), dict(style='color:red')],
+)
 def test_pages_carry_no_code_and_no_foreign_links(attributes):
   with pytest.raises(TypeError):
     markup.tag('div', **attributes)
@@ -276,15 +376,20 @@ def test_pages_carry_no_code_and_no_foreign_links(attributes):
 def test_short_names_tell_experts_apart():
   names = ('audio', 'imagenet.resnext.0', 'imagenet.senet.0', 'scene.x.0')
   assert layout.short_names(names) == [
-      'audio', 'imagenet.resnext', 'imagenet.senet', 'scene']
+    'audio',
+    'imagenet.resnext',
+    'imagenet.senet',
+    'scene',
+  ]
   assert layout.short_names(('a', 'a.b')) == ['a', 'a.b']
 
 
 def test_predictions_are_written_beside_the_page(tmp_path):
   sims = np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32)
   item = np.random.default_rng(1).integers(0, 6, 9)  # In no order.
-  report(tmp_path, sims, item, 'abcdef', predictions=3, query_block=4,
-         item_block=4)
+  report(
+    tmp_path, sims, item, 'abcdef', predictions=3, query_block=4, item_block=4
+  )
   rows = (tmp_path / 'retrieval-predictions.csv').read_text().split()
   want = np.argsort(-sims, 1, kind='stable')[:, :3]
   assert rows == [','.join(map(str, r)) for r in want.tolist()]

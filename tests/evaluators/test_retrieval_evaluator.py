@@ -16,7 +16,8 @@ from vidret_jax.metrics import ranks as ranks_lib
 
 def judge(model, queries, items, **options):
   return retrieval.Evaluator(
-      model, sharding.make_mesh(), queries=queries, items=items, **options)
+    model, sharding.make_mesh(), queries=queries, items=items, **options
+  )
 
 
 def matrix_judge(sims, item, **options):
@@ -35,44 +36,54 @@ def whole_matrix(model, variables, queries, items):
     v = model.apply(variables, item_batch, method='encode_item')
     return model.apply(variables, q, v, method='score')
 
-  return np.asarray(
-      score(queries.gather(rows, rows), items.gather(cols, cols)))
+  return np.asarray(score(queries.gather(rows, rows), items.gather(cols, cols)))
 
 
 @pytest.mark.parametrize('ties', ranks_lib.TIES)
 @pytest.mark.parametrize('v2t', ranks_lib.V2T)
-@pytest.mark.parametrize('blocks', [
+@pytest.mark.parametrize(
+  'blocks',
+  [
     dict(query_block=7, item_block=3, bank_bytes=0),
-    dict(query_block=16, item_block=50, bank_bytes=100), {}])
+    dict(query_block=16, item_block=50, bank_bytes=100),
+    {},
+  ],
+)
 def test_blocks_count_what_the_matrix_says(ties, v2t, blocks):
   rng = np.random.default_rng(5)
   sims = rng.integers(-3, 4, (41, 19)).astype(np.float32)
   item = rng.permutation(np.arange(41) % 17)  # Items 17 and 18 lack captions.
-  evaluator, variables = matrix_judge(
-      sims, item, ties=ties, v2t=v2t, **blocks)
+  evaluator, variables = matrix_judge(sims, item, ties=ties, v2t=v2t, **blocks)
   got = evaluator.run(variables)
   text = ranks_lib.text_to_video(sims, item, ties)
   video = ranks_lib.video_to_text(sims, item, ties, v2t)
   np.testing.assert_array_equal(evaluator.ranks.text, text)
   np.testing.assert_array_equal(evaluator.ranks.video, video)
   assert np.isinf(video).sum() == 2
-  want = {f'{d}_{k}': x for d, r in (('t2v', text), ('v2t', video))
-          for k, x in ranks_lib.summary(r).items()}
+  want = {
+    f'{d}_{k}': x
+    for d, r in (('t2v', text), ('v2t', video))
+    for k, x in ranks_lib.summary(r).items()
+  }
   assert got == want
 
 
-@pytest.mark.parametrize('options', [
-    {}, dict(gating='none'), dict(availability='legacy_2019')])
+@pytest.mark.parametrize(
+  'options', [{}, dict(gating='none'), dict(availability='legacy_2019')]
+)
 def test_ce_in_blocks_is_ce_in_one_piece(options):
   model, variables, queries, items = toy.build(**options)
-  evaluator = judge(model, queries, items, query_block=16, item_block=8,
-                    bank_bytes=1000)
+  evaluator = judge(
+    model, queries, items, query_block=16, item_block=8, bank_bytes=1000
+  )
   evaluator.run(variables)
   sims = whole_matrix(model, variables, queries, items)
   np.testing.assert_array_equal(
-      evaluator.ranks.text, ranks_lib.text_to_video(sims, queries.item))
+    evaluator.ranks.text, ranks_lib.text_to_video(sims, queries.item)
+  )
   np.testing.assert_array_equal(
-      evaluator.ranks.video, ranks_lib.video_to_text(sims, queries.item))
+    evaluator.ranks.video, ranks_lib.video_to_text(sims, queries.item)
+  )
 
 
 def test_numbers_of_the_leaky_rule_are_marked():
@@ -83,7 +94,8 @@ def test_numbers_of_the_leaky_rule_are_marked():
   assert any('leaks the answer' in text for text in evaluator.caveats)
   pairs = toy.Pairs(items, queries)
   loss = mean_loss.Evaluator(
-      model, sharding.make_mesh(), pairs=pairs, batch_size=8).run(variables)
+    model, sharding.make_mesh(), pairs=pairs, batch_size=8
+  ).run(variables)
   assert set(loss) == {'loss_leaky2019', 'ranking_leaky2019'}
   fair = judge(*(toy.build()[i] for i in (0, 2, 3)))
   assert not fair.caveats and 't2v_R@1' in fair.run(toy.build()[1])
@@ -118,7 +130,8 @@ def test_a_score_that_is_not_finite_names_its_ids(value):
   sims = np.zeros((9, 5), np.float32)
   sims[7, 3] = value
   evaluator, variables = matrix_judge(
-      sims, np.arange(9) % 5, query_block=4, item_block=2)
+    sims, np.arange(9) % 5, query_block=4, item_block=2
+  )
   with pytest.raises(counting.NonFiniteScore, match=r"'v2#1' and item 'v3'"):
     evaluator.run(variables)
 
@@ -143,14 +156,20 @@ def test_a_video_without_experts_is_an_error_or_last():
 
 def test_hidden_experts_do_not_count():
   model, variables, queries, items = toy.build()
-  hidden = judge(model, queries, items, drop_experts=('audio', 'scene.net'),
-                 no_expert='last')
+  hidden = judge(
+    model, queries, items, drop_experts=('audio', 'scene.net'), no_expert='last'
+  )
   got = hidden.run(variables)
   bare = toy.Items()
   bare.available[:, [0, 2]] = False
   assert got == judge(model, queries, bare, no_expert='last').run(variables)
-  only = judge(model, queries, items, only_experts=('face', 'scene.other'),
-               no_expert='last')
+  only = judge(
+    model,
+    queries,
+    items,
+    only_experts=('face', 'scene.other'),
+    no_expert='last',
+  )
   assert only.run(variables) == got
 
 
@@ -169,14 +188,16 @@ def test_random_hiding_depends_on_seed_and_video_only():
   other = Hiding(names, rate=0.5, seed=4).apply(available, video)
   assert (other != got).any()
   np.testing.assert_array_equal(
-      Hiding(names, rate=1.0).apply(available, video).sum(1),
-      available.any(1))
+    Hiding(names, rate=1.0).apply(available, video).sum(1), available.any(1)
+  )
   # A smaller rate hides a part of what a larger one hides.
   less = Hiding(names, rate=0.2, seed=3).apply(available, video)
   np.testing.assert_array_equal(less & got, got)
 
 
-@pytest.mark.parametrize('options, message', [
+@pytest.mark.parametrize(
+  'options, message',
+  [
     (dict(quer_block=3), "no option 'quer_block'; known are data, queries"),
     (dict(ties='first'), "ties='first': expected one of mean, best, worst"),
     (dict(v2t='pool'), "v2t='pool'"),
@@ -184,7 +205,8 @@ def test_random_hiding_depends_on_seed_and_video_only():
     (dict(videos='move'), "videos='move'"),
     (dict(drop_experts=('sound',)), "'sound'; this dataset has audio, face"),
     (dict(drop_rate=2), 'drop_rate=2'),
-])
+  ],
+)
 def test_bad_options_are_explained(options, message):
   model, _, queries, items = toy.build()
   with pytest.raises(ValueError, match=message):
@@ -204,7 +226,8 @@ def test_data_must_be_named():
     retrieval.Evaluator(model, sharding.make_mesh(), data=dict(split='x'))
   with pytest.raises(ValueError, match="no dataset 'nothing_like_it'"):
     retrieval.Evaluator(
-        model, sharding.make_mesh(), data=dict(name='nothing_like_it'))
+      model, sharding.make_mesh(), data=dict(name='nothing_like_it')
+    )
 
 
 def test_no_queries_is_an_error():
@@ -215,8 +238,11 @@ def test_no_queries_is_an_error():
 
 def test_captions_that_do_not_fit_a_block_cannot_be_pooled():
   evaluator, variables = matrix_judge(
-      np.zeros((9, 2), np.float32), np.zeros(9, int), query_block=4,
-      v2t='max_pool')
+    np.zeros((9, 2), np.float32),
+    np.zeros(9, int),
+    query_block=4,
+    v2t='max_pool',
+  )
   with pytest.raises(ValueError, match='query_block=9 or more'):
     evaluator.run(variables)
 
@@ -225,9 +251,11 @@ def test_mean_loss_weighs_batches_by_their_rows():
   model, variables, queries, items = toy.build()
   pairs = toy.Pairs(items, queries)
   got = mean_loss.Evaluator(
-      model, sharding.make_mesh(), pairs=pairs, batch_size=10).run(variables)
-  apply = jax.jit(functools.partial(
-      model.apply, step=0, train=False, method='loss'))
+    model, sharding.make_mesh(), pairs=pairs, batch_size=10
+  ).run(variables)
+  apply = jax.jit(
+    functools.partial(model.apply, step=0, train=False, method='loss')
+  )
   want = 0.0
   for start in (0, 10, 20):
     index = np.arange(start, min(start + 10, 23))
@@ -237,7 +265,8 @@ def test_mean_loss_weighs_batches_by_their_rows():
   assert got['ranking'] == got['loss']
   # 23 = 2 x 11 + 1: the last row has no negatives and is left out.
   short = mean_loss.Evaluator(
-      model, sharding.make_mesh(), pairs=pairs, batch_size=11).run(variables)
+    model, sharding.make_mesh(), pairs=pairs, batch_size=11
+  ).run(variables)
   assert np.isfinite(short['loss'])
 
 
@@ -250,5 +279,6 @@ def test_mean_loss_explains_its_errors():
     mean_loss.Evaluator(model, mesh)
   broken = jax.tree.map(lambda x: x * np.nan, variables)
   with pytest.raises(ValueError, match="'clip0' on"):
-    mean_loss.Evaluator(model, mesh, pairs=toy.Pairs(items, queries),
-                        batch_size=8).run(broken)
+    mean_loss.Evaluator(
+      model, mesh, pairs=toy.Pairs(items, queries), batch_size=8
+    ).run(broken)

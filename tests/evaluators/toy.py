@@ -15,8 +15,11 @@ from vidret_jax.evaluators import mean_loss, retrieval
 from vidret_jax.models import ce
 
 EXPERTS = (
-    ('audio', dict(dim=5, max_tokens=3, clusters=2)), ('face', dict(dim=4)),
-    ('scene.net', dict(dim=6)), ('scene.other', dict(dim=3)))
+  ('audio', dict(dim=5, max_tokens=3, clusters=2)),
+  ('face', dict(dim=4)),
+  ('scene.net', dict(dim=6)),
+  ('scene.other', dict(dim=3)),
+)
 TEXT = dict(dim=7, max_tokens=4, clusters=2, ghosts=1)
 NAMES = tuple(name for name, _ in EXPERTS)
 
@@ -31,15 +34,18 @@ class Items:
     self._captions = captions or [[f'about {i}', f'on {i}'] for i in range(n)]
     self.available = rng.random((n, len(NAMES))) >= missing
     self.available[:, 1] |= ~self.available.any(1)
-    shape = {k: (d['max_tokens'],) if 'max_tokens' in d else ()
-             for k, d in EXPERTS}
+    shape = {
+      k: (d['max_tokens'],) if 'max_tokens' in d else () for k, d in EXPERTS
+    }
     self.experts = {
-        k: rng.normal(size=(n, *shape[k], d['dim'])).astype(np.float32)
-        for k, d in EXPERTS}
+      k: rng.normal(size=(n, *shape[k], d['dim'])).astype(np.float32)
+      for k, d in EXPERTS
+    }
     self.spec = {
-        'experts': {k: (x.shape[1:], x.dtype) for k, x in self.experts.items()},
-        'available': ((len(NAMES),), np.dtype(bool)),
-        '_mask': ((), np.dtype(bool))}
+      'experts': {k: (x.shape[1:], x.dtype) for k, x in self.experts.items()},
+      'available': ((len(NAMES),), np.dtype(bool)),
+      '_mask': ((), np.dtype(bool)),
+    }
 
   def __len__(self):
     return len(self.ids)
@@ -50,8 +56,11 @@ class Items:
   def gather(self, index, seeds):
     index = np.asarray(index)
     row, real = np.maximum(index, 0), index >= 0
-    return {'experts': {k: x[row] for k, x in self.experts.items()},
-            'available': self.available[row] & real[:, None], '_mask': real}
+    return {
+      'experts': {k: x[row] for k, x in self.experts.items()},
+      'available': self.available[row] & real[:, None],
+      '_mask': real,
+    }
 
 
 class Queries:
@@ -59,15 +68,16 @@ class Queries:
 
   def __init__(self, items, seed=1, leaky=False):
     rng = np.random.default_rng(seed)
-    self.item = np.repeat(
-        np.arange(len(items)), rng.integers(1, 5, len(items)))
+    self.item = np.repeat(np.arange(len(items)), rng.integers(1, 5, len(items)))
     rng.shuffle(self.item)
     self.ids = tuple(f'{items.ids[v]}#{i}' for i, v in enumerate(self.item))
     self.texts = [f'query {i}' for i in range(len(self.ids))]
     self.text = rng.normal(size=(len(self.item), 4, 7)).astype(np.float32)
     self._items, self._leaky = items, leaky
-    self.spec = {'text': ((4, 7), np.dtype(np.float32)),
-                 '_mask': ((), np.dtype(bool))}
+    self.spec = {
+      'text': ((4, 7), np.dtype(np.float32)),
+      '_mask': ((), np.dtype(bool)),
+    }
 
   def __len__(self):
     return len(self.ids)
@@ -90,7 +100,8 @@ class Pairs:
   def __init__(self, items, queries):
     self._items, self._queries = items, queries
     self._first = np.array(
-        [np.flatnonzero(queries.item == v)[0] for v in range(len(items))])
+      [np.flatnonzero(queries.item == v)[0] for v in range(len(items))]
+    )
     self.ids = items.ids
     self.spec = {**items.spec, **queries.spec}
 
@@ -100,8 +111,10 @@ class Pairs:
   def gather(self, index, seeds):
     index = np.asarray(index)
     query = np.where(index >= 0, self._first[np.maximum(index, 0)], -1)
-    return {**self._queries.gather(query, seeds),
-            **self._items.gather(index, seeds)}
+    return {
+      **self._queries.gather(query, seeds),
+      **self._items.gather(index, seeds),
+    }
 
 
 def build(seed=0, **options):
@@ -131,14 +144,24 @@ def main():
   out = {'devices': jax.device_count()}
   for v2t in ('best_caption', 'max_pool'):
     judge = retrieval.Evaluator(
-        model, mesh, queries=queries, items=items, query_block=16,
-        item_block=8, bank_bytes=2000, v2t=v2t, predictions=10)
+      model,
+      mesh,
+      queries=queries,
+      items=items,
+      query_block=16,
+      item_block=8,
+      bank_bytes=2000,
+      v2t=v2t,
+      predictions=10,
+    )
     out[v2t] = judge.run(variables)
-    out[f'{v2t}_ranks'] = [x.tolist() for x in (
-        judge.ranks.text, judge.ranks.video)]
+    out[f'{v2t}_ranks'] = [
+      x.tolist() for x in (judge.ranks.text, judge.ranks.video)
+    ]
   judge.report(variables, sys.argv[1])
-  out['loss'] = mean_loss.Evaluator(
-      model, mesh, pairs=pairs, batch_size=8).run(variables)
+  out['loss'] = mean_loss.Evaluator(model, mesh, pairs=pairs, batch_size=8).run(
+    variables
+  )
   if jax.process_index() == 0:
     folder = pathlib.Path(sys.argv[1])
     (folder / 'numbers.json').write_text(json.dumps(out))

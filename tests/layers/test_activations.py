@@ -9,7 +9,8 @@ import pytest
 from vidret_jax.layers import activations
 
 POINTS = np.concatenate(
-    [np.linspace(-60, 60, 241), [0.0, -1e-8, 1e-8, 19.99, 20.01, 1e4, -1e4]])
+  [np.linspace(-60, 60, 241), [0.0, -1e-8, 1e-8, 19.99, 20.01, 1e4, -1e4]]
+)
 
 
 def direct(x):
@@ -20,10 +21,14 @@ def test_mish_in_float64():
   with jax.enable_x64(True):
     x = jnp.asarray(POINTS)
     np.testing.assert_allclose(
-        activations.mish(x), direct(x), rtol=1e-13, atol=1e-15)
+      activations.mish(x), direct(x), rtol=1e-13, atol=1e-15
+    )
     np.testing.assert_allclose(
-        jax.vmap(jax.grad(activations.mish))(x),
-        jax.vmap(jax.grad(direct))(x), rtol=1e-12, atol=1e-13)
+      jax.vmap(jax.grad(activations.mish))(x),
+      jax.vmap(jax.grad(direct))(x),
+      rtol=1e-12,
+      atol=1e-13,
+    )
 
 
 def test_mish_in_float32_is_finite_and_close():
@@ -32,10 +37,14 @@ def test_mish_in_float32_is_finite_and_close():
     exact = jnp.asarray(x, jnp.float64)
     want, slope = direct(exact), jax.vmap(jax.grad(direct))(exact)
   np.testing.assert_allclose(
-      activations.mish(jnp.asarray(x)), want, rtol=1e-6, atol=1e-20)
+    activations.mish(jnp.asarray(x)), want, rtol=1e-6, atol=1e-20
+  )
   np.testing.assert_allclose(
-      jax.vmap(jax.grad(activations.mish))(jnp.asarray(x)), slope, rtol=1e-6,
-      atol=3e-7)
+    jax.vmap(jax.grad(activations.mish))(jnp.asarray(x)),
+    slope,
+    rtol=1e-6,
+    atol=3e-7,
+  )
 
 
 def test_mish_keeps_the_type():

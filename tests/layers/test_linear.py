@@ -18,24 +18,28 @@ def test_parts_add_up_to_the_map_of_the_concatenation():
     return module.part(a, 0) + module.part(b, 1) + module.offset()
 
   np.testing.assert_allclose(
-      module.apply(variables, method=split),
-      module.apply(variables, jnp.concatenate([a, b], -1)), atol=1e-6)
+    module.apply(variables, method=split),
+    module.apply(variables, jnp.concatenate([a, b], -1)),
+    atol=1e-6,
+  )
 
 
 def test_torch_initialisation():
   params = Linear(100, 300, parts=4).init(
-      jax.random.key(0), jnp.zeros((1, 400)))['params']
-  bound = 400 ** -0.5
+    jax.random.key(0), jnp.zeros((1, 400))
+  )['params']
+  bound = 400**-0.5
   for name in ('kernel', 'bias'):
     x = params[name]
     assert jnp.abs(x).max() <= bound
-    np.testing.assert_allclose(x.std(), bound / 3 ** 0.5, rtol=0.1)
+    np.testing.assert_allclose(x.std(), bound / 3**0.5, rtol=0.1)
 
 
 def test_xavier_initialisation():
   num = Numerics(linear_init='xavier')
   params = Linear(100, 300, num=num).init(
-      jax.random.key(0), jnp.zeros((1, 100)))['params']
+    jax.random.key(0), jnp.zeros((1, 100))
+  )['params']
   np.testing.assert_array_equal(params['bias'], np.float32(0.01))
   assert jnp.abs(params['kernel']).max() <= (6 / 400) ** 0.5
 
@@ -48,8 +52,9 @@ def test_half_precision_computes_on_float32_parameters():
   assert module.apply(variables, x).dtype == jnp.bfloat16
 
 
-@pytest.mark.parametrize('kwargs', [dict(dtype='int8'),
-                                    dict(linear_init='zeros')])
+@pytest.mark.parametrize(
+  'kwargs', [dict(dtype='int8'), dict(linear_init='zeros')]
+)
 def test_unknown_numerics(kwargs):
   with pytest.raises(ValueError, match='expected'):
     Numerics(**kwargs)

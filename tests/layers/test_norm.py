@@ -14,16 +14,21 @@ RNG = np.random.default_rng(0)
 def fresh(d=3, seed=1):
   rng = np.random.default_rng(seed)
   return {
-      'params': dict(scale=rng.normal(size=d).astype('f'),
-                     bias=rng.normal(size=d).astype('f')),
-      'batch_stats': dict(mean=rng.normal(size=d).astype('f'),
-                          var=rng.random(d).astype('f') + 0.5,
-                          count=np.int32(4))}
+    'params': dict(
+      scale=rng.normal(size=d).astype('f'), bias=rng.normal(size=d).astype('f')
+    ),
+    'batch_stats': dict(
+      mean=rng.normal(size=d).astype('f'),
+      var=rng.random(d).astype('f') + 0.5,
+      count=np.int32(4),
+    ),
+  }
 
 
 def train(variables, x, **kwargs):
   y, state = BatchNorm().apply(
-      variables, jnp.asarray(x), train=True, mutable=['batch_stats'], **kwargs)
+    variables, jnp.asarray(x), train=True, mutable=['batch_stats'], **kwargs
+  )
   return np.asarray(y), jax.tree.map(np.asarray, state['batch_stats'])
 
 
@@ -32,15 +37,16 @@ def by_hand(variables, x):
   p, s = variables['params'], variables['batch_stats']
   x = x.astype(np.float64)
   y = ((x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)) * p['scale'] + p['bias']
-  return y, dict(mean=0.9 * s['mean'] + 0.1 * x.mean(0),
-                 var=0.9 * s['var'] + 0.1 * x.var(0, ddof=1),
-                 count=s['count'] + 1)
+  return y, dict(
+    mean=0.9 * s['mean'] + 0.1 * x.mean(0),
+    var=0.9 * s['var'] + 0.1 * x.var(0, ddof=1),
+    count=s['count'] + 1,
+  )
 
 
 def assert_close(got, want, **tolerance):
   for name in want:
-    np.testing.assert_allclose(got[name], want[name], err_msg=name,
-                               **tolerance)
+    np.testing.assert_allclose(got[name], want[name], err_msg=name, **tolerance)
 
 
 def test_training_and_running_statistics():
@@ -102,8 +108,9 @@ def test_gradients_ignore_excluded_rows():
   where = np.array([True, False, True, True, False])
 
   def loss(x, where):
-    y, _ = BatchNorm().apply(variables, x, train=True, where=where,
-                             mutable=['batch_stats'])
+    y, _ = BatchNorm().apply(
+      variables, x, train=True, where=where, mutable=['batch_stats']
+    )
     y = jnp.where(where[:, None], y, 0)
     return (y * jnp.arange(3) * y).sum()
 
@@ -126,7 +133,7 @@ def test_half_precision_keeps_statistics_in_float32():
   variables = fresh()
   x = (100 + RNG.normal(size=(64, 3))).astype('f')
   y, state = BatchNorm().apply(
-      variables, jnp.asarray(x, jnp.bfloat16), train=True,
-      mutable=['batch_stats'])
+    variables, jnp.asarray(x, jnp.bfloat16), train=True, mutable=['batch_stats']
+  )
   assert y.dtype == jnp.bfloat16
   assert state['batch_stats']['mean'].dtype == jnp.float32

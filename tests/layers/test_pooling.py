@@ -21,8 +21,9 @@ def build(**kwargs):
 
 
 def run(module, variables, x, **kwargs):
-  return module.apply(variables, jnp.asarray(x), train=True,
-                      mutable=['batch_stats'], **kwargs)
+  return module.apply(
+    variables, jnp.asarray(x), train=True, mutable=['batch_stats'], **kwargs
+  )
 
 
 def test_unit_norm_and_feature_major_layout():
@@ -31,7 +32,7 @@ def test_unit_norm_and_feature_major_layout():
   np.testing.assert_allclose(np.linalg.norm(out, axis=1), 1, atol=1e-6)
   # Every cluster's residual has the same norm before the last step.
   norms = np.linalg.norm(out.reshape(5, 4, 3), axis=1)
-  np.testing.assert_allclose(norms, 3 ** -0.5, atol=1e-6)
+  np.testing.assert_allclose(norms, 3**-0.5, atol=1e-6)
 
 
 def test_a_missing_item_still_has_a_direction():
@@ -50,12 +51,14 @@ def test_padding_counts_unless_masked():
 
   masked = NetVLAD(4, 3, ghosts=2, masked=True)
   tokens = np.arange(8) < 6
-  padded, state = run(masked, variables, longer,
-                      token_mask=jnp.asarray(np.tile(tokens, (5, 1))))
+  padded, state = run(
+    masked, variables, longer, token_mask=jnp.asarray(np.tile(tokens, (5, 1)))
+  )
   want, want_state = run(module, variables, x)
   np.testing.assert_allclose(padded, want, atol=1e-6)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
-               state, want_state)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state, want_state
+  )
 
 
 def test_masked_item_without_tokens_is_zero():
@@ -81,8 +84,9 @@ def test_excluded_rows_influence_nothing():
   out, state = run(module, variables, x, where=jnp.asarray(where))
   want, want_state = run(module, variables, x[where])
   np.testing.assert_allclose(out[where], want, atol=1e-6)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
-               state, want_state)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state, want_state
+  )
 
 
 def test_bfloat16():
@@ -97,7 +101,8 @@ def test_bfloat16():
 def test_initialisation():
   module = NetVLAD(400, 30)
   variables = module.init(
-      jax.random.key(0), jnp.zeros((2, 3, 400)), train=False)
+    jax.random.key(0), jnp.zeros((2, 3, 400)), train=False
+  )
   for name in ('clusters', 'centres'):
     std = variables['params'][name].std()
-    np.testing.assert_allclose(std, 400 ** -0.5, rtol=0.05)
+    np.testing.assert_allclose(std, 400**-0.5, rtol=0.05)

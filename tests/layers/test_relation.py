@@ -56,8 +56,9 @@ class ByHand:
   def mask(self, m, e, start, have):
     kind, count = self.m.kind, len(e)
     if kind.startswith('pairwise_star'):
-      mean = (sum(x * h[:, None] for x, h in zip(start, have))
-              / sum(have)[:, None])
+      mean = (
+        sum(x * h[:, None] for x, h in zip(start, have)) / sum(have)[:, None]
+      )
       if kind == 'pairwise_star':
         z = self.g(e[m], mean)
       elif kind == 'pairwise_star_specific':
@@ -71,8 +72,11 @@ class ByHand:
       return z * have[m][:, None]
     if kind == 'triplet':
       others = [i for i in range(count) if i != m]
-      groups = (itertools.product(range(count), repeat=2)
-                if self.m.include_self else itertools.permutations(others, 2))
+      groups = (
+        itertools.product(range(count), repeat=2)
+        if self.m.include_self
+        else itertools.permutations(others, 2)
+      )
     else:
       itself = self.m.include_self and kind != 'legacy_2019'
       groups = [(q,) for q in range(count) if itself or q != m]
@@ -91,9 +95,9 @@ class ByHand:
       if self.m.kind == 'legacy_2019':
         mask = self.linear(mask, 'h_in')
       mask = self.chain(mask, 'h', self.m.h_layers)
-      t = (self.norm(mask, f'units_{name}/mask_norm') + self.norm(
-          self.linear(source[m], f'units_{name}/fc'),
-          f'units_{name}/own_norm'))
+      t = self.norm(mask, f'units_{name}/mask_norm') + self.norm(
+        self.linear(source[m], f'units_{name}/fc'), f'units_{name}/own_norm'
+      )
       x = source[m] / (1 + np.exp(-t))
       out.append(x / np.linalg.norm(x, axis=1, keepdims=True))
       e[m] = out[-1]
@@ -108,10 +112,15 @@ def problem(seed=0):
 
 
 OPTIONS = [dict(kind=k) for k in KINDS] + [
-    dict(include_self=False), dict(kind='triplet', include_self=False),
-    dict(g_layers=1), dict(g_layers=1, kind='pairwise_star'),
-    dict(g_layers=2, h_layers=2), dict(norm=False, activation='relu'),
-    dict(sequential=False), dict(kind='triplet', sequential=False)]
+  dict(include_self=False),
+  dict(kind='triplet', include_self=False),
+  dict(g_layers=1),
+  dict(g_layers=1, kind='pairwise_star'),
+  dict(g_layers=2, h_layers=2),
+  dict(norm=False, activation='relu'),
+  dict(sequential=False),
+  dict(kind='triplet', sequential=False),
+]
 
 
 @pytest.mark.parametrize('options', OPTIONS, ids=str)
@@ -119,17 +128,18 @@ def test_against_the_definition(options):
   with jax.enable_x64(True):
     module = CollaborativeGating(NAMES, D, num=DOUBLE, **options)
     experts, have = problem()
-    variables = module.init(
-        jax.random.key(0), experts, have, train=False)
+    variables = module.init(jax.random.key(0), experts, have, train=False)
     # Running means away from zero, so that their order matters.
     variables['batch_stats'] = jax.tree.map(
-        lambda x: x + np.linspace(0, 1, x.size).reshape(x.shape)
-        if x.ndim else x, variables['batch_stats'])
+      lambda x: x + np.linspace(0, 1, x.size).reshape(x.shape) if x.ndim else x,
+      variables['batch_stats'],
+    )
 
     @jax.jit
     def run(variables, experts):
-      return module.apply(variables, experts, have, train=True,
-                          mutable=['batch_stats'])
+      return module.apply(
+        variables, experts, have, train=True, mutable=['batch_stats']
+      )
 
     got, state = run(variables, experts)
     reference = ByHand(variables, module)
@@ -137,8 +147,10 @@ def test_against_the_definition(options):
     for x, y in zip(got, want):
       np.testing.assert_allclose(x, y, atol=1e-10)
     jax.tree.map(
-        functools.partial(np.testing.assert_allclose, atol=1e-10),
-        dict(state['batch_stats']), reference.stats)
+      functools.partial(np.testing.assert_allclose, atol=1e-10),
+      dict(state['batch_stats']),
+      reference.stats,
+    )
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -150,15 +162,19 @@ def test_excluded_rows_influence_nothing(kind):
     padded = [np.concatenate([x, np.full((2, D), 7.0)]) for x in experts]
     more = np.concatenate([have, np.ones((2, 3), bool)])
     where = np.arange(B + 2) < B
-    got, state = module.apply(variables, padded, more, train=True,
-                              where=where, mutable=['batch_stats'])
-    want, want_state = module.apply(variables, experts, have, train=True,
-                                    mutable=['batch_stats'])
+    got, state = module.apply(
+      variables, padded, more, train=True, where=where, mutable=['batch_stats']
+    )
+    want, want_state = module.apply(
+      variables, experts, have, train=True, mutable=['batch_stats']
+    )
     for x, y in zip(got, want):
       np.testing.assert_allclose(x[:B], y, atol=1e-12)
     jax.tree.map(
-        functools.partial(np.testing.assert_allclose, atol=1e-12),
-        state, want_state)
+      functools.partial(np.testing.assert_allclose, atol=1e-12),
+      state,
+      want_state,
+    )
 
 
 def test_sequential_and_simultaneous_gating_differ():
@@ -168,19 +184,28 @@ def test_sequential_and_simultaneous_gating_differ():
   variables = module.init(jax.random.key(0), experts, have, train=False)
   one = module.apply(variables, experts, have, train=False)
   two = CollaborativeGating(NAMES, D, sequential=False).apply(
-      variables, experts, have, train=False)
+    variables, experts, have, train=False
+  )
   np.testing.assert_allclose(one[0], two[0], atol=1e-6)
   assert jnp.abs(one[2] - two[2]).max() > 1e-4
 
 
-@pytest.mark.parametrize('options, message', [
+@pytest.mark.parametrize(
+  'options, message',
+  [
     (dict(kind='pairs'), 'pairwise_star_tensor'),
-    (dict(names=('a',)), 'two or more'), (dict(g_layers=0), 'g_layers=0'),
-    (dict(activation='gelu'), 'mish')])
+    (dict(names=('a',)), 'two or more'),
+    (dict(g_layers=0), 'g_layers=0'),
+    (dict(activation='gelu'), 'mish'),
+  ],
+)
 def test_bad_options(options, message):
   experts, have = problem()
   names = options.pop('names', NAMES)
   with pytest.raises(ValueError, match=message):
     CollaborativeGating(names, D, **options).init(
-        jax.random.key(0), experts[:len(names)], have[:, :len(names)],
-        train=False)
+      jax.random.key(0),
+      experts[: len(names)],
+      have[:, : len(names)],
+      train=False,
+    )

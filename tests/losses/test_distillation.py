@@ -16,8 +16,9 @@ def test_teacher_similarity():
   got = distillation.teacher_similarity(jnp.asarray(text), jnp.asarray(video))
   want = sum(text[:, t] @ video[:, t].T for t in range(3)) / 3
   np.testing.assert_allclose(got, want, atol=1e-5)
-  grad = jax.grad(lambda x: distillation.teacher_similarity(
-      x, jnp.asarray(video)).sum())(jnp.asarray(text))
+  grad = jax.grad(
+    lambda x: distillation.teacher_similarity(x, jnp.asarray(video)).sum()
+  )(jnp.asarray(text))
   assert not grad.any()
 
 
@@ -35,11 +36,14 @@ def test_smooth_l1_ignores_padding():
   where = np.array([True, True, False, True, False])
   padded = np.where(where[:, None] & where, a, np.nan)
   loss, grad = jax.value_and_grad(distillation.smooth_l1)(
-      jnp.asarray(padded), jnp.asarray(b), where=jnp.asarray(where))
+    jnp.asarray(padded), jnp.asarray(b), where=jnp.asarray(where)
+  )
   pick = np.ix_(where, where)
   np.testing.assert_allclose(
-      loss, distillation.smooth_l1(jnp.asarray(a[pick]), jnp.asarray(b[pick])),
-      rtol=1e-6)
+    loss,
+    distillation.smooth_l1(jnp.asarray(a[pick]), jnp.asarray(b[pick])),
+    rtol=1e-6,
+  )
   assert np.isfinite(grad).all()
 
 

@@ -33,10 +33,12 @@ def test_excluded_rows_influence_nothing(fix_norm):
   where = np.array([True, False, True, True, False])
   padded = np.where(where[:, None] & where, SIMS, np.nan)
   loss, grad = jax.value_and_grad(ranking.max_margin)(
-      jnp.asarray(padded), 0.3, fix_norm=fix_norm, where=jnp.asarray(where))
+    jnp.asarray(padded), 0.3, fix_norm=fix_norm, where=jnp.asarray(where)
+  )
   small = SIMS[np.ix_(where, where)]
   want, want_grad = jax.value_and_grad(ranking.max_margin)(
-      jnp.asarray(small), 0.3, fix_norm=fix_norm)
+    jnp.asarray(small), 0.3, fix_norm=fix_norm
+  )
   np.testing.assert_allclose(loss, want, rtol=1e-6)
   np.testing.assert_allclose(grad[np.ix_(where, where)], want_grad, rtol=1e-6)
   assert np.isfinite(grad).all() and not grad[~where].any()

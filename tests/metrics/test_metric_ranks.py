@@ -40,8 +40,10 @@ def test_the_best_placed_own_caption_is_the_highest_scored(problem, ties):
   sims, item = problem
   got = ranks.video_to_text(sims, item, ties)
   for v in range(sims.shape[1]):
-    own = [by_sorting(sims[:, v], sims[q, v])[ties]
-           for q in np.flatnonzero(item == v)]
+    own = [
+      by_sorting(sims[:, v], sims[q, v])[ties]
+      for q in np.flatnonzero(item == v)
+    ]
     assert got[v] == min(own, default=np.inf)
 
 
@@ -71,8 +73,14 @@ def test_max_pool_differs_where_rival_captions_crowd():
 def test_summary_by_hand():
   table = ranks.summary(np.array([0, 0.5, 4, 5, 9.5, 49, 50, np.inf]))
   assert table == {
-      'R@1': 12.5, 'R@5': 37.5, 'R@10': 62.5, 'R@50': 75.0, 'MdR': 8.25,
-      'MnR': np.inf, 'geom': pytest.approx((12.5 * 37.5 * 62.5)**(1 / 3))}
+    'R@1': 12.5,
+    'R@5': 37.5,
+    'R@10': 62.5,
+    'R@50': 75.0,
+    'MdR': 8.25,
+    'MnR': np.inf,
+    'geom': pytest.approx((12.5 * 37.5 * 62.5) ** (1 / 3)),
+  }
   assert list(table) == ['R@1', 'R@5', 'R@10', 'R@50', 'MdR', 'MnR', 'geom']
 
 
@@ -101,8 +109,7 @@ def test_no_table_without_ranks(bad):
     ranks.summary(np.array(bad))
 
 
-@pytest.mark.parametrize('option', [
-    dict(ties='average'), dict(v2t='max')])
+@pytest.mark.parametrize('option', [dict(ties='average'), dict(v2t='max')])
 def test_options_are_checked(option):
   with pytest.raises(ValueError, match='expected one of'):
     ranks.video_to_text(np.zeros((1, 1)), np.zeros(1, int), **option)

@@ -41,9 +41,12 @@ def test_eight_devices(tmp_path, alone):
 def test_split_parameters(tmp_path, alone):
   """Parameters split over a second mesh axis change no number either."""
   command.run(
-    tmp_path, "--config.mesh=[('data', 4), ('model', 2)]",
+    tmp_path,
+    "--config.mesh=[('data', 4), ('model', 2)]",
     "--config.sharding=[('.*/kernel', (None, 'model')), ('.*', 'replicate')]",
-    config=CONFIG, devices=8)
+    config=CONFIG,
+    devices=8,
+  )
   close(command.rows(tmp_path), alone)
 
 

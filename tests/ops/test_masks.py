@@ -29,8 +29,9 @@ def test_masked_mean_ignores_excluded_entries():
 
 def test_masked_mean_of_nothing_is_zero_with_a_finite_gradient():
   where = jnp.zeros(3, bool)
-  value, grad = jax.value_and_grad(
-      lambda x: masks.masked_mean(x, where, 0))(jnp.ones(3))
+  value, grad = jax.value_and_grad(lambda x: masks.masked_mean(x, where, 0))(
+    jnp.ones(3)
+  )
   assert value == 0 and not grad.any()
 
 
@@ -41,5 +42,6 @@ def test_masked_mean_without_a_mask():
 
 def test_pair_mask():
   np.testing.assert_array_equal(
-      masks.pair_mask(jnp.array([True, False, True])),
-      [[1, 0, 1], [0, 0, 0], [1, 0, 1]])
+    masks.pair_mask(jnp.array([True, False, True])),
+    [[1, 0, 1], [0, 0, 0], [1, 0, 1]],
+  )

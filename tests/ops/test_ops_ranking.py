@@ -12,11 +12,14 @@ from vidret_jax.ops import ranking
 def test_padding_and_unscored_items_count_nowhere():
   sims = jnp.array([[1.0, 2, 9, jnp.nan], [3, 3, 9, 0], [9, 9, 9, 9]])
   got = ranking.count(
-      sims, own_q=jnp.array([1.0, 3, 0]), column_q=jnp.array([0, 1, -1]),
-      threshold_v=jnp.array([3.0, 2, 0, 0]),
-      query_mask=np.array([True, True, False]),
-      item_mask=np.array([True, True, False, True]),
-      has_score_v=np.array([True, True, True, False]))
+    sims,
+    own_q=jnp.array([1.0, 3, 0]),
+    column_q=jnp.array([0, 1, -1]),
+    threshold_v=jnp.array([3.0, 2, 0, 0]),
+    query_mask=np.array([True, True, False]),
+    item_mask=np.array([True, True, False, True]),
+    has_score_v=np.array([True, True, True, False]),
+  )
   assert got.row_greater[:2].tolist() == [1, 0]
   assert got.row_equal[:2].tolist() == [1, 2]
   assert got.col_greater[:2].tolist() == [0, 1]
@@ -29,8 +32,15 @@ def test_non_finite_scores_are_counted(value):
   sims = np.zeros((3, 3), np.float32)
   sims[1, 1] = sims[2, 0] = value  # Row 2 is padding.
   mask = np.ones(3, bool)
-  got = ranking.count(sims, np.zeros(3), np.full(3, -1), np.zeros(3),
-                      np.array([True, True, False]), mask, mask)
+  got = ranking.count(
+    sims,
+    np.zeros(3),
+    np.full(3, -1),
+    np.zeros(3),
+    np.array([True, True, False]),
+    mask,
+    mask,
+  )
   assert got.bad == 1
 
 
@@ -38,12 +48,26 @@ def test_pooled_columns_count_videos():
   sims = jnp.array([[1.0], [5], [5], [2]])
   mask = np.ones(1, bool)
   got = ranking.count(
-      sims, jnp.zeros(4), np.full(4, 9), jnp.array([5.0]), np.ones(4, bool),
-      mask, mask, np.array([0, 0, 1, 2], np.int32))
+    sims,
+    jnp.zeros(4),
+    np.full(4, 9),
+    jnp.array([5.0]),
+    np.ones(4, bool),
+    mask,
+    mask,
+    np.array([0, 0, 1, 2], np.int32),
+  )
   assert (got.col_greater[0], got.col_equal[0]) == (0, 2)
   got = ranking.count(
-      sims, jnp.zeros(4), np.full(4, 9), jnp.array([1.0]), np.ones(4, bool),
-      mask, mask, np.array([0, 0, 1, 2], np.int32))
+    sims,
+    jnp.zeros(4),
+    np.full(4, 9),
+    jnp.array([1.0]),
+    np.ones(4, bool),
+    mask,
+    mask,
+    np.array([0, 0, 1, 2], np.int32),
+  )
   assert (got.col_greater[0], got.col_equal[0]) == (3, 0)
 
 
@@ -71,8 +95,8 @@ def test_running_top_k_is_a_stable_sort(block):
   best = (jnp.full((5, k), -jnp.inf), jnp.full((5, k), -1, jnp.int32))
   for first in range(0, 17, block):
     part = np.full((5, block), np.nan, np.float32)
-    real = sims[:, first:first + block]
-    part[:, :real.shape[1]] = real
+    real = sims[:, first : first + block]
+    part[:, : real.shape[1]] = real
     mask = np.arange(block) < real.shape[1]
     best = jax.jit(ranking.merge_top)(best, part, np.int32(first), mask)
   want = np.argsort(-sims, 1, kind='stable')[:, :k]

@@ -17,9 +17,11 @@ def problem():
   available = rng.random((6, 3)) > 0.4
   available[:, 1] |= ~available.any(1)
   return dict(
-      text=rng.normal(size=(5, 8)).astype('f'),
-      weights=rng.dirichlet(np.ones(3), 5).astype('f'),
-      video=rng.normal(size=(6, 8)).astype('f'), available=available)
+    text=rng.normal(size=(5, 8)).astype('f'),
+    weights=rng.dirichlet(np.ones(3), 5).astype('f'),
+    video=rng.normal(size=(6, 8)).astype('f'),
+    available=available,
+  )
 
 
 def per_expert(x):
@@ -27,8 +29,9 @@ def per_expert(x):
 
 
 def test_available_mixture(problem):
-  got = similarity.available_mixture(**jax.tree.map(jnp.asarray, problem),
-                                     sizes=SIZES)
+  got = similarity.available_mixture(
+    **jax.tree.map(jnp.asarray, problem), sizes=SIZES
+  )
   text, video = per_expert(problem['text']), per_expert(problem['video'])
   for q in range(5):
     for v in range(6):
@@ -40,8 +43,9 @@ def test_available_mixture(problem):
 
 def test_an_item_without_experts_has_no_score(problem):
   problem['available'][2] = False
-  got = similarity.available_mixture(**jax.tree.map(jnp.asarray, problem),
-                                     sizes=SIZES)
+  got = similarity.available_mixture(
+    **jax.tree.map(jnp.asarray, problem), sizes=SIZES
+  )
   assert np.isnan(got[:, 2]).all()
   assert np.isfinite(np.delete(np.asarray(got), 2, 1)).all()
 
@@ -51,15 +55,20 @@ def test_own_mixture_masks_by_the_query_only(problem):
   own = rng.random((5, 3)) > 0.5
   own[:, 0] = True
   got = similarity.own_mixture(
-      jnp.asarray(problem['text']), jnp.asarray(problem['weights']), own,
-      jnp.asarray(problem['video']), SIZES)
+    jnp.asarray(problem['text']),
+    jnp.asarray(problem['weights']),
+    own,
+    jnp.asarray(problem['video']),
+    SIZES,
+  )
   text, video = per_expert(problem['text']), per_expert(problem['video'])
   for q in range(5):
     share = problem['weights'][q] * own[q]
     share = share / share.sum()
     for v in range(6):
-      want = sum(s * h * (t[q] @ x[v])
-                 for s, h, t, x in zip(share, own[q], text, video))
+      want = sum(
+        s * h * (t[q] @ x[v]) for s, h, t, x in zip(share, own[q], text, video)
+      )
       np.testing.assert_allclose(got[q, v], want, atol=1e-5)
 
 

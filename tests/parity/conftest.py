@@ -14,9 +14,12 @@ _PROPERTY = 'largest error'
 
 def pytest_addoption(parser):
   parser.addoption(
-      '--golden-root', default=None, metavar='DIR',
-      help='folder with golden files, one subfolder per system (default: '
-      '../shared/golden beside the repository if there, else tests/golden)')
+    '--golden-root',
+    default=None,
+    metavar='DIR',
+    help='folder with golden files, one subfolder per system (default: '
+    '../shared/golden beside the repository if there, else tests/golden)',
+  )
 
 
 def root_of(config) -> pathlib.Path:
@@ -46,7 +49,7 @@ def golden_root(request) -> pathlib.Path:
 
 @pytest.fixture
 def golden(golden_root, request):
-  """Opens `<root>/ce/<path>.npz`; afterwards every array must have been read."""
+  """Opens `<root>/ce/<path>`; afterwards every array must have been read."""
   opened = []
 
   def load(path):
@@ -68,9 +71,9 @@ def errors(record_property):
   """Compares arrays and reports the largest error of the test."""
   found = goldens.Errors()
   yield found
-  text = found.summary()
-  print(text)
-  record_property(_PROPERTY, text)
+  if text := found.summary():
+    print(text)
+    record_property(_PROPERTY, text)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -78,13 +81,20 @@ def pytest_runtest_makereport(item, call):
   report = (yield).get_result()
   # Skips count, too: what was not compared was not read.
   item.failed = getattr(item, 'failed', False) or (
-      report.when == 'call' and not report.passed)
+    report.when == 'call' and not report.passed
+  )
 
 
 def pytest_terminal_summary(terminalreporter):
-  reports = [r for group in terminalreporter.stats.values() for r in group
-             if getattr(r, 'when', None) == 'teardown']
-  rows = [(r.nodeid.split('/')[-1], dict(r.user_properties)) for r in reports]
+  reports = [
+    r
+    for group in terminalreporter.stats.values()
+    for r in group
+    if getattr(r, 'when', None) == 'teardown'
+  ]
+  rows = [
+    (r.nodeid.split('parity/', 1)[-1], dict(r.user_properties)) for r in reports
+  ]
   rows = [(n, p[_PROPERTY]) for n, p in rows if _PROPERTY in p]
   if rows:
     terminalreporter.section('largest errors against the originals')

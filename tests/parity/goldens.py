@@ -13,11 +13,27 @@ from vidret_jax.models import ce
 # Names of the published set: reported as skipped where a folder lacks them.
 # Whatever else a folder holds is tested as well.
 _VARIANTS = (
-    'ce_9experts', 'ce_caption_avg', 'ce_no_self', 'ce_relu_nobn_h1_g2',
-    'ce_star', 'concat_text_large', 'concat_text_small', 'mimic_dims',
-    'moee_5experts', 'moee_frozen_weights', 'moee_keep_missing')
-_JOBS = ('activity-net', 'didemo', 'lsmdc', 'msrvtt_1kA',
-         'msrvtt_1kB_miechfeats_moee', 'msrvtt_full', 'msvd')
+  'ce_9experts',
+  'ce_caption_avg',
+  'ce_no_self',
+  'ce_relu_nobn_h1_g2',
+  'ce_star',
+  'concat_text_large',
+  'concat_text_small',
+  'mimic_dims',
+  'moee_5experts',
+  'moee_frozen_weights',
+  'moee_keep_missing',
+)
+_JOBS = (
+  'activity-net',
+  'didemo',
+  'lsmdc',
+  'msrvtt_1kA',
+  'msrvtt_1kB_miechfeats_moee',
+  'msrvtt_full',
+  'msvd',
+)
 
 
 def _folders(root, part, known):
@@ -42,8 +58,11 @@ def _checkpoints(root):
   return sorted(found | known | {'original_moee/state_dict.pth'})
 
 
-LISTS = {'variant': _variants, 'precise_variant': _precise,
-         'checkpoint': _checkpoints}
+LISTS = {
+  'variant': _variants,
+  'precise_variant': _precise,
+  'checkpoint': _checkpoints,
+}
 
 
 class Arrays:
@@ -64,8 +83,9 @@ class Arrays:
 
   def under(self, prefix: str) -> dict[str, np.ndarray]:
     """{rest of the key: array} of the keys below a prefix."""
-    return {k[len(prefix):]: self[k] for k in self._data
-            if k.startswith(prefix)}
+    return {
+      k[len(prefix) :]: self[k] for k in self._data if k.startswith(prefix)
+    }
 
   def groups(self) -> list[str]:
     """First path components, sorted."""
@@ -86,9 +106,11 @@ class Errors:
     """Asserts |got - want| <= atol + rtol |want| everywhere."""
     got, want = np.asarray(got), np.asarray(want)
     assert got.shape == want.shape, (
-        f'{name}: shape {got.shape}, expected {want.shape}')
+      f'{name}: shape {got.shape}, expected {want.shape}'
+    )
     assert np.isfinite(got).all() and np.isfinite(want).all(), (
-        f'{name}: not finite')
+      f'{name}: not finite'
+    )
     gap = np.abs(got.astype(np.float64) - want.astype(np.float64))
     allowed = atol + rtol * np.abs(want.astype(np.float64))
     with np.errstate(divide='ignore', invalid='ignore'):
@@ -96,17 +118,20 @@ class Errors:
     worst = float(gap.max(initial=0))
     self._found[name] = (share, worst)
     assert share <= 1, (
-        f'{name}: error {worst:.3g}, {share:.3g} times what is allowed '
-        f'(atol {atol:g}, rtol {rtol:g})')
+      f'{name}: error {worst:.3g}, {share:.3g} times what is allowed '
+      f'(atol {atol:g}, rtol {rtol:g})'
+    )
 
   def summary(self) -> str:
     if not self._found:
-      return 'nothing compared'
+      return ''
     worst = max(self._found, key=lambda n: self._found[n][1])
     nearest = max(self._found, key=lambda n: self._found[n][0])
-    return (f'largest error {self._found[worst][1]:.2g} ({worst}); nearest to '
-            f'its tolerance {self._found[nearest][0]:.0%} ({nearest}); '
-            f'{len(self._found)} arrays')
+    return (
+      f'largest error {self._found[worst][1]:.2g} ({worst}); nearest to '
+      f'its tolerance {self._found[nearest][0]:.0%} ({nearest}); '
+      f'{len(self._found)} arrays'
+    )
 
 
 def upstream_config(root: pathlib.Path, folder: pathlib.Path):
@@ -129,5 +154,6 @@ def load_model(root: pathlib.Path, path: pathlib.Path, **overrides):
 def item_batch(io: Arrays, names, experts='in/experts/', ind='in/ind/'):
   """`experts` and `available` as the model takes them; NaN stays NaN."""
   return dict(
-      experts={n: io[f'{experts}{n}'] for n in names},
-      available=np.stack([io[f'{ind}{n}'] for n in names], 1) > 0)
+    experts={n: io[f'{experts}{n}'] for n in names},
+    available=np.stack([io[f'{ind}{n}'] for n in names], 1) > 0,
+  )

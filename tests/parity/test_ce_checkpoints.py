@@ -17,7 +17,8 @@ def open_checkpoint(root, path):
   if convert.is_moee(state):
     # The file does not hold the padded lengths; any will do here.
     return raw, ce.make(
-        **ce_config.moee_config(state, text_tokens=5, audio_tokens=5))
+      **ce_config.moee_config(state, text_tokens=5, audio_tokens=5)
+    )
   config, text_dim = goldens.upstream_config(root, path.parent)
   return raw, ce.make(**ce_config.model_config(config, text_dim=text_dim))
 
@@ -49,8 +50,9 @@ def check_config(root, path, raw):
   inside = ce_config.stored_config(raw)
   if inside is not None:
     config, text_dim = goldens.upstream_config(root, path.parent)
-    assert (ce_config.model_config(inside, text_dim=text_dim)
-            == ce_config.model_config(config, text_dim=text_dim))
+    assert ce_config.model_config(
+      inside, text_dim=text_dim
+    ) == ce_config.model_config(config, text_dim=text_dim)
 
 
 def check_optimizer(raw, model):

@@ -10,8 +10,15 @@ from vidret_jax import sharding
 from vidret_jax.evaluators import matrix, retrieval
 from vidret_jax.metrics import ranks as ranks_lib
 
-NAMES = {'R1': 'R@1', 'R5': 'R@5', 'R10': 'R@10', 'R50': 'R@50',
-         'MedR': 'MdR', 'MeanR': 'MnR', 'geometric_mean_R1-R5-R10': 'geom'}
+NAMES = {
+  'R1': 'R@1',
+  'R5': 'R@5',
+  'R10': 'R@10',
+  'R50': 'R@50',
+  'MedR': 'MdR',
+  'MeanR': 'MnR',
+  'geometric_mean_R1-R5-R10': 'geom',
+}
 DIRECTIONS = {'t2v_metrics': 't2v', 'v2t_metrics': 'v2t'}
 
 
@@ -33,21 +40,24 @@ def valid_rows(sims, masks):
 
 
 def on_host(sims, item):
-  return {'t2v': ranks_lib.text_to_video(sims, item),
-          'v2t': ranks_lib.video_to_text(sims, item)}
+  return {
+    't2v': ranks_lib.text_to_video(sims, item),
+    'v2t': ranks_lib.video_to_text(sims, item),
+  }
 
 
 def evaluator(sims, item, **options):
   model, variables = matrix.retriever(sims)
   queries, items = matrix.sources(item, [f'v{i}' for i in range(sims.shape[1])])
   return retrieval.Evaluator(
-      model, sharding.make_mesh(), queries=queries, items=items,
-      **options), variables
+    model, sharding.make_mesh(), queries=queries, items=items, **options
+  ), variables
 
 
 def in_blocks(sims, item):
   judge, variables = evaluator(
-      sims, item, query_block=7, item_block=5, bank_bytes=64)
+    sims, item, query_block=7, item_block=5, bank_bytes=64
+  )
   judge.run(variables)
   return {'t2v': judge.ranks.text, 'v2t': judge.ranks.video}
 
@@ -59,8 +69,11 @@ def test_metrics(golden, errors, ranker):
     found = arrays.under(f'{case}/')
     kinds = {k.split('/')[0] for k in found if '/' in k}
     if kinds == {'retrieval_as_classification'}:
-      ranks = {'retrieval_as_classification': ranks_lib.as_classification(
-          found['sims'], found['query_masks'])}
+      ranks = {
+        'retrieval_as_classification': ranks_lib.as_classification(
+          found['sims'], found['query_masks']
+        )
+      }
     else:
       ranks = ranker(*valid_rows(found['sims'], found.get('query_masks')))
       ranks = {k: ranks[DIRECTIONS[k]] for k in kinds}
@@ -69,8 +82,12 @@ def test_metrics(golden, errors, ranker):
       table = ranks_lib.summary(values)
       for theirs in {k.split('/')[1] for k in found if k.startswith(kind)}:
         if theirs != 'ranks':
-          equal(errors, f'{case}/{kind}/{theirs}', table[NAMES[theirs]],
-                found[f'{kind}/{theirs}'])
+          equal(
+            errors,
+            f'{case}/{kind}/{theirs}',
+            table[NAMES[theirs]],
+            found[f'{kind}/{theirs}'],
+          )
 
 
 def test_metrics_of_whole_evaluations(golden_root, errors):
@@ -80,13 +97,18 @@ def test_metrics_of_whole_evaluations(golden_root, errors):
   for file in files:
     with np.load(file, allow_pickle=False) as arrays:
       judge, variables = evaluator(
-          *valid_rows(arrays['sims'], arrays['query_masks']))
+        *valid_rows(arrays['sims'], arrays['query_masks'])
+      )
       got = judge.run(variables)
       for key in arrays.files:
         kind, _, theirs = key.partition('/')
         if kind in DIRECTIONS:
-          equal(errors, f'{file.parent.name}/{key}',
-                got[f'{DIRECTIONS[kind]}_{NAMES[theirs]}'], arrays[key])
+          equal(
+            errors,
+            f'{file.parent.name}/{key}',
+            got[f'{DIRECTIONS[kind]}_{NAMES[theirs]}'],
+            arrays[key],
+          )
 
 
 def test_challenge_predictions(golden, errors, tmp_path):

@@ -45,19 +45,27 @@ def one_row_per_caption(emb):
 
 def train_step(model, variables, batch):
   """(similarities, loss), gradients and new statistics of one step."""
+
   def forward(params):
     variables_ = {**variables, 'params': params}
     (loss, _), state = model.apply(
-        variables_, batch, step=0, train=True, method='loss',
-        mutable=['batch_stats'])
+      variables_,
+      batch,
+      step=0,
+      train=True,
+      method='loss',
+      mutable=['batch_stats'],
+    )
     return loss, state
 
   def sims(params):
     def run(module):
       q = module.encode_query(batch, train=True)
       return module.score(q, module.encode_item(batch, train=True))
-    return model.apply({**variables, 'params': params}, method=run,
-                       mutable=['batch_stats'])[0]
+
+    return model.apply(
+      {**variables, 'params': params}, method=run, mutable=['batch_stats']
+    )[0]
 
   @jax.jit
   def step(params):
@@ -67,8 +75,17 @@ def train_step(model, variables, batch):
   return step(variables['params'])
 
 
-def check_train(errors, io, model, variables, batch, *, moee=False,
-                names=('sims', 'loss', 'grad', 'after'), tolerance=None):
+def check_train(
+  errors,
+  io,
+  model,
+  variables,
+  batch,
+  *,
+  moee=False,
+  names=('sims', 'loss', 'grad', 'after'),
+  tolerance=None,
+):
   """Compares a training step with `train/*`; returns the new statistics."""
   sims, loss, grads, state = train_step(model, variables, batch)
   sims_name, loss_name, grad_name, after_name = (f'train/{n}' for n in names)
@@ -78,18 +95,21 @@ def check_train(errors, io, model, variables, batch, *, moee=False,
   for key, want in io.under(f'{grad_name}/').items():
     errors.close(f'{grad_name}/{key}', ours[key], want, **(tolerance or GRAD))
   for key, want in io.under(f'{after_name}/').items():
-    errors.close(f'{after_name}/{key}', ours[key], want,
-                 **(tolerance or STATS))
-  return {k: v for k, v in ours.items()
-          if k.rsplit('.', 1)[-1] in ('running_mean', 'running_var',
-                                   'num_batches_tracked')}
+    errors.close(f'{after_name}/{key}', ours[key], want, **(tolerance or STATS))
+  return {
+    k: v
+    for k, v in ours.items()
+    if k.rsplit('.', 1)[-1]
+    in ('running_mean', 'running_var', 'num_batches_tracked')
+  }
 
 
 def test_network(variant, golden_root, golden, errors):
   folder = golden_root / 'ce' / 'models' / variant
   io = golden(f'models/{variant}/io.npz')
   config, model, variables = goldens.load_model(
-      golden_root / 'ce', folder / 'checkpoint.pth')
+    golden_root / 'ce', folder / 'checkpoint.pth'
+  )
   names = model.expert_names
   assert tuple(io['in/modalities']) == names
   text = io['in/text']
@@ -104,8 +124,7 @@ def test_network(variant, golden_root, golden, errors):
   for name, want in io.under('eval/reduced/').items():
     errors.close(f'eval/reduced/{name}', out['reduced'][name], want, **EVAL)
   q, v = out['q'], out['v']
-  errors.close('eval/moe_weights', q['weights'], io['eval/moe_weights'],
-               **EVAL)
+  errors.close('eval/moe_weights', q['weights'], io['eval/moe_weights'], **EVAL)
   if model.gating.startswith('concat'):
     # Upstream stores one text vector, under the first expert's name.
     text_embds, vid_embds = {names[0]: q['embed']}, out['pool']
@@ -121,22 +140,28 @@ def test_network(variant, golden_root, golden, errors):
   subset = io['eval/sims_text_subset']
   first = len(subset) // (1 if rule == 'averaged' else captions)
   errors.close(
-      'eval/sims_text_subset',
-      evaluate(model, variables, items, text[:first])[rule], subset, **EVAL)
+    'eval/sims_text_subset',
+    evaluate(model, variables, items, text[:first])[rule],
+    subset,
+    **EVAL,
+  )
   if 'eval/sims_leaky_2019' in io:
     _, leaky, _ = goldens.load_model(
-        golden_root / 'ce', folder / 'checkpoint.pth',
-        availability='legacy_2019')
+      golden_root / 'ce', folder / 'checkpoint.pth', availability='legacy_2019'
+    )
     errors.close(
-        'eval/sims_leaky_2019',
-        evaluate(leaky, variables, items, text, items['available'])['sims'],
-        io['eval/sims_leaky_2019'], **EVAL)
+      'eval/sims_leaky_2019',
+      evaluate(leaky, variables, items, text, items['available'])['sims'],
+      io['eval/sims_leaky_2019'],
+      **EVAL,
+    )
 
   if 'train/loss' in io:
     assert io['train/text_len'].shape == io['train/text'].shape[:2]
     errors.close('train/margin', model.margin, io['train/margin'], 1e-12)
-    check_train(errors, io, model, variables,
-                dict(items, text=io['train/text']))
+    check_train(
+      errors, io, model, variables, dict(items, text=io['train/text'])
+    )
 
 
 def test_network_in_float64(precise_variant, golden_root, golden, errors):
@@ -145,32 +170,52 @@ def test_network_in_float64(precise_variant, golden_root, golden, errors):
   io = goldens.Arrays(golden_root / 'ce' / folder / 'io.npz')
   with jax.enable_x64(True):
     _, model, variables = goldens.load_model(
-        golden_root / 'ce', golden_root / 'ce' / folder / 'checkpoint.pth',
-        dtype='float64')
+      golden_root / 'ce',
+      golden_root / 'ce' / folder / 'checkpoint.pth',
+      dtype='float64',
+    )
     items = goldens.item_batch(io, model.expert_names)
     out = evaluate(model, variables, items, io['in/text'])
     errors.close('eval/sims', out['sims'], want['eval/sims'], **DOUBLE)
-    check_train(errors, want, model, variables,
-                dict(items, text=io['train/text']), tolerance=DOUBLE)
+    check_train(
+      errors,
+      want,
+      model,
+      variables,
+      dict(items, text=io['train/text']),
+      tolerance=DOUBLE,
+    )
 
 
 def test_original_moee(golden_root, golden, errors):
   io = golden('original_moee/io.npz')
   state = torch_file.read(
-      golden_root / 'ce' / 'original_moee' / 'state_dict.pth')
+    golden_root / 'ce' / 'original_moee' / 'state_dict.pth'
+  )
   param = io.under('param/')
-  model = ce.make(**ce_config.moee_config(
-      state, text_tokens=io['in/text'].shape[1],
-      audio_tokens=io['in/video/audio'].shape[1]))
+  model = ce.make(
+    **ce_config.moee_config(
+      state,
+      text_tokens=io['in/text'].shape[1],
+      audio_tokens=io['in/video/audio'].shape[1],
+    )
+  )
   variables, _ = convert.to_flax(param, model)
   items = goldens.item_batch(io, model.expert_names, 'in/video/')
   out = evaluate(model, variables, items, io['in/text'])
   errors.close('eval/conf', out['sims'], io['eval/conf'], **EVAL)
-  errors.close('eval/moe_scores', out['q']['weights'], io['eval/moe_scores'],
-               **EVAL)
+  errors.close(
+    'eval/moe_scores', out['q']['weights'], io['eval/moe_scores'], **EVAL
+  )
   after = check_train(
-      errors, io, model, variables, dict(items, text=io['in/text']),
-      moee=True, names=('conf', 'loss', 'grad', 'after'))
+    errors,
+    io,
+    model,
+    variables,
+    dict(items, text=io['in/text']),
+    moee=True,
+    names=('conf', 'loss', 'grad', 'after'),
+  )
   # The file may have been written before the training step or after it.
   counter = 'text_pooling.batch_norm.num_batches_tracked'
   moved = state[counter] != param[counter]

@@ -34,8 +34,11 @@ def rule_of(lrs):
 def make(config, lrs, params):
   schedule, epoch = rule_of(lrs)
   return optim.make(
-    dict(config, lr=float(lrs[0])), schedule, params=params,
-    steps_per_epoch=epoch, total_steps=len(lrs),
+    dict(config, lr=float(lrs[0])),
+    schedule,
+    params=params,
+    steps_per_epoch=epoch,
+    total_steps=len(lrs),
   )
 
 
@@ -77,7 +80,9 @@ def test_cosine_with_restarts(golden, errors):
   part = (1 + np.cos(np.pi / period)) / 2
   final = (want[1] - part * want[0]) / (1 - part) / want[0]
   spec = dict(
-    decay='cosine_restarts', period_epochs=period, growth=growth,
+    decay='cosine_restarts',
+    period_epochs=period,
+    growth=growth,
     final=float(final),
   )
   schedule = schedules.make(
@@ -121,7 +126,11 @@ def follow(root, folder, io, errors):
   def step(params, rest, state, batch):
     def loss_fn(params):
       (loss, _), new = model.apply(
-        {'params': params, **rest}, batch, step=0, train=True, method='loss',
+        {'params': params, **rest},
+        batch,
+        step=0,
+        train=True,
+        method='loss',
         mutable=list(rest),
       )
       return loss, new

@@ -15,11 +15,11 @@ from vidret_jax.convert import ce_config
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
 # Jobs that upstream's own files describe; others may change any value.
+_MOEE = 'ce_msrvtt.py:split=miech,model=moee,moee_features'
 JOBS = {
   'msrvtt_full': 'ce_msrvtt.py',
   'msrvtt_1kA': 'ce_msrvtt.py:split=jsfusion',
-  'msrvtt_1kB_miechfeats_moee':
-    'ce_msrvtt.py:split=miech,model=moee,moee_features',
+  'msrvtt_1kB_miechfeats_moee': _MOEE,
   'lsmdc': 'ce_lsmdc.py',
   'msvd': 'ce_msvd.py',
   'didemo': 'ce_didemo.py',
@@ -59,8 +59,17 @@ def compare(config, theirs, name):
       sorted(n for n, v in network['experts'] if dict(v).get('clusters')),
     ),
   }
-  for key in ('gating', 'include_self', 'g_layers', 'h_layers', 'g_norm',
-              'activation', 'mixture', 'missing', 'fix_norm'):
+  for key in (
+    'gating',
+    'include_self',
+    'g_layers',
+    'h_layers',
+    'g_norm',
+    'activation',
+    'mixture',
+    'missing',
+    'fix_norm',
+  ):
     if key in network:
       pairs[key] = (config.model[key], network[key])
   wrong = {k: v for k, v in pairs.items() if v[0] != v[1]}

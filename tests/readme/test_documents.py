@@ -96,3 +96,41 @@ def test_programs_that_the_code_names_exist():
     n: str(p) for n, p in named.items() if importlib.util.find_spec(n) is None
   }
   assert not missing
+
+
+ARCHITECTURE = (markdown.ROOT / 'docs' / 'architecture.md').read_text()
+
+
+def test_the_tree_of_the_page_is_the_tree():
+  """Every file and folder that docs/architecture.md draws exists."""
+  tree = ARCHITECTURE.partition('```text\n')[2].partition('```')[0]
+  base, drawn = markdown.ROOT, []
+  for line in tree.splitlines():
+    name = line.split()[0]
+    if not line.startswith(' ' * 4) and re.fullmatch(r'[\w.]+(\.py|/)', name):
+      if not line.startswith(' '):
+        base = markdown.ROOT
+      drawn.append(base / name)
+      if name == 'vidret_jax/':
+        base = markdown.ROOT / name
+  assert len(drawn) > 15
+  assert not [str(p) for p in drawn if not p.exists()]
+  packages = (markdown.ROOT / 'vidret_jax').glob('*/__init__.py')
+  assert {p.parent for p in packages} <= set(drawn)
+
+
+def test_the_layers_of_the_page_are_those_of_the_test():
+  from tests.test_architecture import LAYERS
+
+  rows = re.findall(r'^\| (`.*?) \| (.*?) \|$', ARCHITECTURE, re.MULTILINE)
+  seen = {}
+  for left, right in rows:
+    named = tuple(sorted(re.findall(r'`([\w.]+)`', right.split(';')[0])))
+    if 'nothing of ours' in right:
+      named = ()
+    for layer in re.findall(r'`(\w+)`', left):
+      if layer in LAYERS and 'everything' not in right:
+        seen[layer] = named
+  expected = {k: tuple(sorted(v)) for k, v in LAYERS.items() if v is not None}
+  del expected['train']  # The page says: everything above.
+  assert seen == expected

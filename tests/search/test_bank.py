@@ -15,16 +15,22 @@ from vidret_jax.search import bank as bank_lib
 
 def blocks(n, size):
   rng = np.random.default_rng(0)
-  return [{'embed': jnp.asarray(rng.normal(size=(size, 3)), jnp.float32),
-           'deep': {'half': jnp.asarray(rng.normal(size=(size, 2)),
-                                        jnp.bfloat16),
-                    'mask': jnp.asarray(rng.random(size) < 0.5)}}
-          for _ in range(n)]
+  return [
+    {
+      'embed': jnp.asarray(rng.normal(size=(size, 3)), jnp.float32),
+      'deep': {
+        'half': jnp.asarray(rng.normal(size=(size, 2)), jnp.bfloat16),
+        'mask': jnp.asarray(rng.random(size) < 0.5),
+      },
+    }
+    for _ in range(n)
+  ]
 
 
 def fill(budget, n=5, size=4, rows=18):
   bank = bank_lib.Bank(
-      size, rows, sharding.batch_sharding(sharding.make_mesh()), budget)
+    size, rows, sharding.batch_sharding(sharding.make_mesh()), budget
+  )
   made = blocks(n, size)
   for block in made:
     bank.append(block)
@@ -44,7 +50,8 @@ def test_blocks_come_back_bit_for_bit(budget):
 
 
 @pytest.mark.parametrize(
-    'budget, runs', [(0, [1] * 5), (140, [2, 2, 1]), (10**6, [5])])
+  'budget, runs', [(0, [1] * 5), (140, [2, 2, 1]), (10**6, [5])]
+)
 def test_groups_fit_the_budget(budget, runs):
   bank, _ = fill(budget)
   groups = list(bank.groups())
@@ -92,8 +99,10 @@ class Numbers:
     return len(self.ids)
 
   def gather(self, index, seeds):
-    return {'x': np.where(index >= 0, index, 99).astype(np.int32),
-            '_mask': index >= 0}
+    return {
+      'x': np.where(index >= 0, index, 99).astype(np.int32),
+      '_mask': index >= 0,
+    }
 
 
 def test_reordered_source_pads_where_told():
@@ -112,8 +121,11 @@ def test_encode_streams_all_rows_with_their_numbers():
     return batch
 
   mesh = sharding.make_mesh()
-  got = list(bank_lib.encode(
-      lambda variables, b: b['x'] + variables, 10, Numbers(), 3, mesh, look))
+  got = list(
+    bank_lib.encode(
+      lambda variables, b: b['x'] + variables, 10, Numbers(), 3, mesh, look
+    )
+  )
   assert [start for start, _ in got] == [0, 3, 6]
   assert seen == [0, 1, 2, 3, 4, 5, 6, -1, -1]
   assert np.concatenate([x for _, x in got])[:7].tolist() == list(range(10, 17))

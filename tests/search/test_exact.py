@@ -22,8 +22,7 @@ def collection(sims, item_block, budget=10**6):
   p = programs(model, mesh)
   for _, emb in bank_lib.encode(p.encode_item, variables, source, size, mesh):
     bank.append(emb)
-  queries = p.encode_query(
-      variables, {'number': np.arange(q, dtype=np.int32)})
+  queries = p.encode_query(variables, {'number': np.arange(q, dtype=np.int32)})
   return model, mesh, variables, queries, bank
 
 
@@ -47,7 +46,8 @@ def test_small_collections_give_all_they_have():
 def test_items_without_a_score_come_last():
   sims = np.array([[1.0, np.nan, 2]], np.float32)
   scores, numbers = exact.top_k(
-      *collection(sims, 2), 3, has_score=np.array([True, False, True]))
+    *collection(sims, 2), 3, has_score=np.array([True, False, True])
+  )
   assert numbers.tolist() == [[2, 0, 1]]
   assert scores.tolist() == [[2, 1, -np.inf]]
 

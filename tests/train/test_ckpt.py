@@ -24,7 +24,8 @@ def make(dim=8):
   place = sharding.replicated(sharding.make_mesh())
   state = jax.device_put(state, place)
   target = state_lib.with_sharding(
-    state, [('.*', 'replicate')], sharding.make_mesh())
+    state, [('.*', 'replicate')], sharding.make_mesh()
+  )
   return state, target
 
 
@@ -34,8 +35,9 @@ def at(state, step):
 
 
 def equal(a, b):
-  return all(jax.tree.leaves(
-    jax.tree.map(lambda x, y: bool((x == y).all()), a, b)))
+  return all(
+    jax.tree.leaves(jax.tree.map(lambda x, y: bool((x == y).all()), a, b))
+  )
 
 
 def write(folder, values, best='m'):
@@ -77,14 +79,16 @@ def test_without_a_metric_the_latest_stay(tmp_path):
 
 def files(folder):
   return sorted(
-    os.path.join(r, f)[len(str(folder)) + 1:]
-    for r, _, names in os.walk(folder) for f in names)
+    os.path.join(r, f)[len(str(folder)) + 1 :]
+    for r, _, names in os.walk(folder)
+    for f in names
+  )
 
 
 def harm(path, how):
   content = bytearray(open(path, 'rb').read())
   if how == 'cut':
-    content = content[:len(content) // 2]
+    content = content[: len(content) // 2]
   elif how == 'empty':
     content = b''
   elif how == 'flip' and content:
@@ -148,7 +152,7 @@ def test_a_changed_metric_is_damage(tmp_path):
 
 def test_the_same_step_is_written_again_after_damage(tmp_path):
   state, target = write(tmp_path, [1.0, 2.0])
-  for round_ in range(2):
+  for _ in range(2):
     shutil.rmtree(tmp_path / 'checkpoints' / '2' / 'opt')
     c = ckpt.Checkpoints(str(tmp_path), target, 'm')
     assert int(c.restore_newest().step) == 1
@@ -198,7 +202,8 @@ def test_load_variables_of_another_run(tmp_path):
   state, target = write(tmp_path, [1.0, 5.0, 2.0])
   for select, step in (('best', 2), ('last', 3), (None, 3)):
     variables, found = ckpt.load_variables(
-      str(tmp_path), target.variables, select)
+      str(tmp_path), target.variables, select
+    )
     assert found == step
     assert equal(variables, at(state, step).variables)
   shutil.rmtree(tmp_path / 'checkpoints' / '3' / 'variables' / 'd')
@@ -211,10 +216,17 @@ def test_load_variables_of_another_run(tmp_path):
 def test_checksums_see_any_bit_and_any_order():
   x = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
   base = state_lib.checksums({'x': x})['x']
-  for other in (x[::-1], x[:, ::-1], x.T.reshape(4, 5), -x,
-                np.where(np.arange(5) == 3, np.nextafter(x, 9), x)):
+  for other in (
+    x[::-1],
+    x[:, ::-1],
+    x.T.reshape(4, 5),
+    -x,
+    np.where(np.arange(5) == 3, np.nextafter(x, 9), x),
+  ):
     assert state_lib.checksums({'x': other.astype(np.float32)})['x'] != base
   for dtype in (np.int32, np.bool_, jax.numpy.bfloat16, np.uint8):
     y = jax.numpy.asarray(np.arange(6) % 2, dtype)
-    assert (state_lib.checksums({'y': y})['y']
-            != state_lib.checksums({'y': y[::-1]})['y'])
+    assert (
+      state_lib.checksums({'y': y})['y']
+      != state_lib.checksums({'y': y[::-1]})['y']
+    )

@@ -8,15 +8,11 @@ import jax
 import ml_collections as mlc
 import pytest
 
-from tests.train.tiny import command
-from tests.train.tiny import evaluator
+from tests.train.tiny import command, evaluator
 from vidret_jax import config_lib as cl
-from vidret_jax.train import ckpt
-from vidret_jax.train import defaults
-from vidret_jax.train import loop
+from vidret_jax.train import ckpt, defaults, loop, writers
 from vidret_jax.train import run as run_lib
 from vidret_jax.train import workdir as workdir_lib
-from vidret_jax.train import writers
 
 CONFIG = str(command.ROOT / command.CONFIG)
 
@@ -44,8 +40,12 @@ def test_nothing_is_compiled_after_the_first_step_and_evaluation(
     return results
 
   monkeypatch.setattr(evaluator.Evaluator, 'run', run)
-  c = config('evals.val.log_epochs=0.2', 'log_steps=1', 'evals.test.report=0',
-             arg='epochs=2,ckpt_steps=1')
+  c = config(
+    'evals.val.log_epochs=0.2',
+    'log_steps=1',
+    'evals.test.report=0',
+    arg='epochs=2,ckpt_steps=1',
+  )
   loop.train(c, str(tmp_path))
   jax.monitoring.unregister_event_duration_listener(listen)
   print('compilations at the end of each evaluation', counts)
@@ -79,15 +79,15 @@ def test_select_last_uses_the_last_weights(tmp_path):
 
 
 def test_frozen_parameters_do_not_move(tmp_path):
-  c = config(
-    "schedule=[('video/.*', None), ('.*', {'decay': 'constant'})]")
+  c = config("schedule=[('video/.*', None), ('.*', {'decay': 'constant'})]")
   loop.train(c, str(tmp_path))
   run = run_lib.Run(c)
   target = run.shapes()
   fresh, _ = run.fresh(target)
   found, _ = ckpt.load_variables(str(tmp_path), target, 'last')
   same = jax.tree.map(
-    lambda a, b: bool((a == b).all()), fresh['params'], found['params'])
+    lambda a, b: bool((a == b).all()), fresh['params'], found['params']
+  )
   assert same['video'] == dict(bias=True, kernel=True)
   assert same['text'] == dict(bias=False, kernel=False)
 
@@ -115,16 +115,19 @@ def test_explosion_names_no_input(tmp_path):
     loop.train(config('optim.lr=1e30', 'model.drop=0.0'), str(tmp_path))
 
 
-@pytest.mark.parametrize('change, words', [
-  (dict(best='vall/t2v_R@1'), "must name a metric of an evaluator"),
-  (dict(best='test/t2v_R@1'), 'that runs while training: val'),
-  (dict(best=None), "needs best="),
-  (dict(select='first'), "'best' or 'last'"),
-  (dict(total_steps=3), 'only one of total_steps and total_epochs'),
-  (dict(speed=3), "unknown key 'speed'"),
-  (dict(sharding=[('x', 'replicate')]), 'no sharding rule covers'),
-  (dict(mesh=[('data', 3)]), 'data=3'),
-])
+@pytest.mark.parametrize(
+  'change, words',
+  [
+    (dict(best='vall/t2v_R@1'), 'must name a metric of an evaluator'),
+    (dict(best='test/t2v_R@1'), 'that runs while training: val'),
+    (dict(best=None), 'needs best='),
+    (dict(select='first'), "'best' or 'last'"),
+    (dict(total_steps=3), 'only one of total_steps and total_epochs'),
+    (dict(speed=3), "unknown key 'speed'"),
+    (dict(sharding=[('x', 'replicate')]), 'no sharding rule covers'),
+    (dict(mesh=[('data', 3)]), 'data=3'),
+  ],
+)
 def test_configs_that_cannot_run(change, words, tmp_path):
   c = config()
   with c.unlocked(), c.ignore_type():
@@ -135,7 +138,7 @@ def test_configs_that_cannot_run(change, words, tmp_path):
 
 
 def test_metric_that_no_evaluator_gives_is_named_at_the_first_evaluation(
-  tmp_path
+  tmp_path,
 ):
   with pytest.raises(cl.ConfigError, match='there are: val/t2v_R@1, val/t2v_M'):
     loop.train(config('best=val/t2v_R@2'), str(tmp_path))

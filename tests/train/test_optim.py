@@ -37,6 +37,7 @@ def gradients(n=14):
 
 def follow(tx, p, grads):
   """Parameters after every update; compiled, as in training."""
+
   @jax.jit
   def update(p, state, g):
     u, state = tx.update(g, state, p)
@@ -74,8 +75,13 @@ def ranger_reference(p, grads, lr, wd, b1=0.95, b2=0.999, eps=1e-5):
     p = p - wd * lr * p
     if rho > 5:
       r = np.sqrt(
-        (1 - b2**t) * (rho - 4) / (limit - 4) * (rho - 2) / rho
-        * limit / (limit - 2)
+        (1 - b2**t)
+        * (rho - 4)
+        / (limit - 4)
+        * (rho - 2)
+        / rho
+        * limit
+        / (limit - 2)
       )
       p = p - lr * r / (1 - b1**t) * m / (np.sqrt(v) + eps)
     else:
@@ -120,8 +126,9 @@ def test_adam_is_torchs(amsgrad, wd):
   torch = pytest.importorskip('torch')
   p, grads = params()['unit']['kernel'], gradients()
   # Shrinking gradients: the running maximum then differs from the average.
-  grads = [jax.tree.map(lambda x, i=i: x / (1 + i), g)
-           for i, g in enumerate(grads)]
+  grads = [
+    jax.tree.map(lambda x, i=i: x / (1 + i), g) for i, g in enumerate(grads)
+  ]
   theirs = torch.nn.Parameter(torch.tensor(np.asarray(p)))
   opt = torch.optim.Adam([theirs], 0.01, weight_decay=wd, amsgrad=amsgrad)
   want = []
@@ -138,14 +145,10 @@ def test_other_names_are_optax():
   grads = gradients()
   tx, _ = made(dict(name='adamw', lr=0.01, b1=0.8, wd=0.1))
   want = follow(optax.adamw(0.01, b1=0.8, weight_decay=0.1), params(), grads)
-  jax.tree.map(
-    np.testing.assert_array_equal, follow(tx, params(), grads), want
-  )
+  jax.tree.map(np.testing.assert_array_equal, follow(tx, params(), grads), want)
   tx, _ = made(dict(name='sgd', lr=0.01, momentum=0.9))
   want = follow(optax.sgd(0.01, momentum=0.9), params(), grads)
-  jax.tree.map(
-    np.testing.assert_array_equal, follow(tx, params(), grads), want
-  )
+  jax.tree.map(np.testing.assert_array_equal, follow(tx, params(), grads), want)
 
 
 def test_first_rule_decides_and_none_freezes():
@@ -215,9 +218,7 @@ def test_a_resumed_run_is_bit_identical():
   whole = run(params(), tx.init(params()), grads)
   half = run(params(), tx.init(params()), grads[:8])
   half = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), half)
-  jax.tree.map(
-    np.testing.assert_array_equal, run(*half, grads[8:]), whole
-  )
+  jax.tree.map(np.testing.assert_array_equal, run(*half, grads[8:]), whole)
 
 
 def test_ranger_needs_no_temporaries():

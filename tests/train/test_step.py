@@ -20,10 +20,12 @@ def setup(accum_steps=1, contrast='none', drop=0.0, seed=0):
   tx = optax.sgd(0.1)
   variables = state_lib.init_fn(model, source.spec, 0)()
   state = state_lib.start(variables, tx)
-  update = jax.jit(step_lib.make(
-    model, tx, lambda step: {'': 0.1 + step}, seed, accum_steps))
+  update = jax.jit(
+    step_lib.make(model, tx, lambda step: {'': 0.1 + step}, seed, accum_steps)
+  )
   watch = step_lib.new_watch(
-    state.params, sharding.replicated(sharding.make_mesh()))
+    state.params, sharding.replicated(sharding.make_mesh())
+  )
   return source, state, watch, update
 
 
@@ -44,7 +46,8 @@ def test_accumulated_gradient_is_that_of_the_batch(valid):
   many, _, other = parts(state, watch, batch)
   worst = max(
     float(jnp.abs(a - b).max())
-    for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(many.params)))
+    for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(many.params))
+  )
   print('largest difference', worst)
   assert worst < 2e-6
   assert scalars['train/loss'] == pytest.approx(float(other['train/loss']))
@@ -58,9 +61,8 @@ def test_a_loss_within_the_batch_sees_one_microbatch():
   batch = batch_of(source, 8)
   _, _, scalars = parts(state, watch, batch)
   _, _, _, whole = setup(contrast='rows')
-  halves = [
-    float(whole(state, watch, jax.tree.map(lambda x: x[i::2], batch))[2]
-          ['train/loss']) for i in range(2)]
+  micro = [{k: v[i::2] for k, v in batch.items()} for i in range(2)]
+  halves = [float(whole(state, watch, m)[2]['train/loss']) for m in micro]
   assert float(scalars['train/loss']) == pytest.approx(np.mean(halves))
   assert float(whole(state, watch, batch)[2]['train/loss']) > np.mean(halves)
 
@@ -98,7 +100,10 @@ def test_scalars_have_the_rate_of_this_step():
 def test_keys_depend_on_seed_purpose_step_and_microbatch():
   keys = {
     tuple(jax.random.key_data(state_lib.rng(seed, name, step)).tolist())
-    for seed in (0, 1) for name in ('dropout', 'init') for step in (0, 1, 2)}
+    for seed in (0, 1)
+    for name in ('dropout', 'init')
+    for step in (0, 1, 2)
+  }
   assert len(keys) == 12
   source, state, watch, update = setup(drop=0.5)
   batch = batch_of(source, 8)

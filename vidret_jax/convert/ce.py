@@ -24,8 +24,11 @@ from vidret_jax.models.ce import CollaborativeExperts
 # Leftovers of an abandoned mixture network in released files.
 IGNORE = (r'ce\.moe_fc_bottleneck1', r'ce\.moe_cg', r'ce\.moe_fc_proj')
 # Layers that the network of 2019 stores and never calls.
-IGNORE_2019 = (r'ce\.g_reason_3\.', r'ce\.f_reason_3\.',
-               r'ce\.batch_norm_[gf][12]\.')
+IGNORE_2019 = (
+  r'ce\.g_reason_3\.',
+  r'ce\.f_reason_3\.',
+  r'ce\.batch_norm_[gf][12]\.',
+)
 
 # Order in which upstream registers its pooling modules.
 _POOLING_ORDER = ('ocr', 'audio', 'speech')
@@ -47,7 +50,8 @@ def rules(model: CollaborativeExperts) -> tuple[Rule, ...]:
   if model.projects:
     for i, key in enumerate(keys):
       table += rules_lib.linear(
-          f'ce.video_dim_reduce.{i}.fc', f'projection_{key}/fc')
+        f'ce.video_dim_reduce.{i}.fc', f'projection_{key}/fc'
+      )
   if model.relates:
     table += _relation(model, keys)
   video = text = ['all'] if model.gating == 'concat_mix' else keys
@@ -56,8 +60,9 @@ def rules(model: CollaborativeExperts) -> tuple[Rule, ...]:
   if model.gating == 'concat':
     text = []
   for i, key in enumerate(video):
-    table += _unit(f'ce.video_GU.{i}', f'video_unit_{key}',
-                   first=model.gating != 'mimic')
+    table += _unit(
+      f'ce.video_GU.{i}', f'video_unit_{key}', first=model.gating != 'mimic'
+    )
   for i, key in enumerate(text):
     table += _unit(f'ce.text_GU.{i}', f'text_unit_{key}')
   return tuple(table)
@@ -74,16 +79,19 @@ def moee_rules(model: CollaborativeExperts) -> tuple[Rule, ...]:
 
 
 def _netvlad(key, leaf):
-  return [Rule(f'{key}.clusters', f'params/{leaf}/clusters'),
-          Rule(f'{key}.clusters2', f'params/{leaf}/centres', LEADING_ONE),
-          *rules_lib.batch_norm(f'{key}.batch_norm', f'{leaf}/batch_norm')]
+  return [
+    Rule(f'{key}.clusters', f'params/{leaf}/clusters'),
+    Rule(f'{key}.clusters2', f'params/{leaf}/centres', LEADING_ONE),
+    *rules_lib.batch_norm(f'{key}.batch_norm', f'{leaf}/batch_norm'),
+  ]
 
 
 def _unit(key, leaf, first=True):
   table = rules_lib.linear(f'{key}.fc', f'{leaf}/fc') if first else []
   return table + [
-      *rules_lib.linear(f'{key}.cg.fc', f'{leaf}/gate/fc'),
-      *rules_lib.batch_norm(f'{key}.cg.batch_norm', f'{leaf}/gate/batch_norm')]
+    *rules_lib.linear(f'{key}.cg.fc', f'{leaf}/gate/fc'),
+    *rules_lib.batch_norm(f'{key}.cg.batch_norm', f'{leaf}/gate/batch_norm'),
+  ]
 
 
 def _chain(key, leaf, layers, norm):
@@ -93,16 +101,19 @@ def _chain(key, leaf, layers, norm):
     if norm:
       table += rules_lib.batch_norm(f'{key}.{stride * i}', f'{leaf}/norms_{i}')
     table += rules_lib.linear(
-        f'{key}.{stride * (i + 1) - 1}', f'{leaf}/linears_{i}')
+      f'{key}.{stride * (i + 1) - 1}', f'{leaf}/linears_{i}'
+    )
   return table
 
 
 def _relation(model, keys):
   if model.gating == 'legacy_2019':
-    table = [*rules_lib.linear('ce.g_reason_1', 'relation/g_in'),
-             *rules_lib.linear('ce.g_reason_2', 'relation/g/linears_0'),
-             *rules_lib.linear('ce.f_reason_1', 'relation/h_in'),
-             *rules_lib.linear('ce.f_reason_2', 'relation/h/linears_0')]
+    table = [
+      *rules_lib.linear('ce.g_reason_1', 'relation/g_in'),
+      *rules_lib.linear('ce.g_reason_2', 'relation/g/linears_0'),
+      *rules_lib.linear('ce.f_reason_1', 'relation/h_in'),
+      *rules_lib.linear('ce.f_reason_2', 'relation/h/linears_0'),
+    ]
   else:
     table = []
     if model.gating == 'pairwise_star_tensor':
@@ -111,13 +122,16 @@ def _relation(model, keys):
       for i in range(len(keys)):
         key = f'ce.g_reason_unshared_weights.{i}'
         table += rules_lib.linear(
-            f'{key}.g_reason_1_specific', f'relation/g_in_{i}')
+          f'{key}.g_reason_1_specific', f'relation/g_in_{i}'
+        )
         table += rules_lib.linear(
-            f'{key}.g_reason_2_specific', f'relation/g_mid_{i}')
+          f'{key}.g_reason_2_specific', f'relation/g_mid_{i}'
+        )
     else:
       table += rules_lib.linear('ce.g_reason_1', 'relation/g_in')
-    table += _chain('ce.g_reason_shared', 'relation/g', model.g_layers - 1,
-                    model.g_norm)
+    table += _chain(
+      'ce.g_reason_shared', 'relation/g', model.g_layers - 1, model.g_norm
+    )
     table += _chain('ce.h_reason', 'relation/h', model.h_layers, model.g_norm)
   for i, key in enumerate(keys):
     unit, leaf = f'ce.video_GU.{i}.cg', f'relation/units_{key}'
@@ -148,27 +162,41 @@ def state_dict(checkpoint) -> dict[str, np.ndarray]:
   state = checkpoint
   if isinstance(state, Mapping) and 'state_dict' in state:
     state = state['state_dict']
-  if not isinstance(state, Mapping) or not state or not all(
-      isinstance(v, np.ndarray) for v in state.values()):
+  if (
+    not isinstance(state, Mapping)
+    or not state
+    or not all(isinstance(v, np.ndarray) for v in state.values())
+  ):
     raise rules_lib.CheckpointMismatch(
-        'expected a state dict of tensors, or a dict with state_dict; found '
-        f'{type(state).__name__}'
-        + (f' with {sorted(map(str, state))[:8]}'
-           if isinstance(state, Mapping) else '') + '.')
+      'expected a state dict of tensors, or a dict with state_dict; found '
+      f'{type(state).__name__}'
+      + (
+        f' with {sorted(map(str, state))[:8]}'
+        if isinstance(state, Mapping)
+        else ''
+      )
+      + '.'
+    )
   return rules_lib.strip_module(state)
 
 
 def to_flax(
-    state: Mapping[str, np.ndarray], model: CollaborativeExperts, *,
-    source: str = 'checkpoint',
+  state: Mapping[str, np.ndarray],
+  model: CollaborativeExperts,
+  *,
+  source: str = 'checkpoint',
 ) -> tuple[dict, rules_lib.Report]:
   """A state dict of either repository as Flax variables, and a report."""
   ignore = IGNORE
   if model.gating == 'legacy_2019':
     ignore += IGNORE_2019
   return rules_lib.to_flax(
-      state, _table(state, model), variable_shapes(model), ignore=ignore,
-      source=source)
+    state,
+    _table(state, model),
+    variable_shapes(model),
+    ignore=ignore,
+    source=source,
+  )
 
 
 def _table(state, model):
@@ -177,14 +205,15 @@ def _table(state, model):
   names = set(model.expert_names)
   if model.gating != 'none' or names != set(_MOEE_UNITS):
     raise rules_lib.CheckpointMismatch(
-        'a checkpoint of the original MoEE repository needs gating="none" and '
-        f'the experts {sorted(_MOEE_UNITS)}; the model has '
-        f'gating={model.gating!r} and {sorted(names)}.')
+      'a checkpoint of the original MoEE repository needs gating="none" and '
+      f'the experts {sorted(_MOEE_UNITS)}; the model has '
+      f'gating={model.gating!r} and {sorted(names)}.'
+    )
   return moee_rules(model)
 
 
 def load(
-    path: str | os.PathLike, model: CollaborativeExperts
+  path: str | os.PathLike, model: CollaborativeExperts
 ) -> tuple[dict, rules_lib.Report]:
   """Reads a `.pth` file into variables of `model`.
 
@@ -202,7 +231,7 @@ def load(
 
 
 def to_torch(
-    variables: Mapping, model: CollaborativeExperts, *, moee: bool = False
+  variables: Mapping, model: CollaborativeExperts, *, moee: bool = False
 ) -> OrderedDict:
   """Variables as a state dict, in upstream's order.
 
@@ -226,17 +255,23 @@ def _unused_2019(dim):
     state[f'ce.{name}.weight'] = np.zeros((dim, dim), np.float32)
     state[f'ce.{name}.bias'] = np.zeros(dim, np.float32)
   for name in ('g1', 'g2', 'f1', 'f2'):
-    for field, fill in dict(weight=1, bias=0, running_mean=0,
-                            running_var=1).items():
+    for field, fill in dict(
+      weight=1, bias=0, running_mean=0, running_var=1
+    ).items():
       state[f'ce.batch_norm_{name}.{field}'] = np.full(dim, fill, np.float32)
     state[f'ce.batch_norm_{name}.num_batches_tracked'] = np.zeros((), np.int64)
   return state
 
 
 def save(
-    path: str | os.PathLike, variables: Mapping, model: CollaborativeExperts,
-    *, config: Mapping | None = None, epoch: int = 0,
-    monitor_best: float = 0.0, moee: bool = False,
+  path: str | os.PathLike,
+  variables: Mapping,
+  model: CollaborativeExperts,
+  *,
+  config: Mapping | None = None,
+  epoch: int = 0,
+  monitor_best: float = 0.0,
+  moee: bool = False,
 ) -> rules_lib.Report:
   """Writes variables as a `.pth` file that the original code loads.
 
@@ -253,16 +288,24 @@ def save(
     A report.
   """
   state = to_torch(variables, model, moee=moee)
-  whole = state if moee else dict(
-      arch='CENet', epoch=epoch, state_dict=state, monitor_best=monitor_best,
-      config=dict(config or {}))
+  whole = (
+    state
+    if moee
+    else dict(
+      arch='CENet',
+      epoch=epoch,
+      state_dict=state,
+      monitor_best=monitor_best,
+      config=dict(config or {}),
+    )
+  )
   torch_write.write(path, whole)
   table = moee_rules(model) if moee else rules(model)
   return rules_lib.report(table, state, rules_lib.flatten(variables))
 
 
 def optimizer_slots(
-    checkpoint: Mapping, model: CollaborativeExperts
+  checkpoint: Mapping, model: CollaborativeExperts
 ) -> dict[str, dict]:
   """Per-parameter state of upstream's optimiser, as trees like `params`.
 
@@ -288,8 +331,9 @@ def optimizer_slots(
   order = [i for g in optimizer['param_groups'] for i in g['params']]
   if len(order) != len(trainable):
     raise rules_lib.CheckpointMismatch(
-        f'the optimiser holds {len(order)} parameters, the model '
-        f'{len(trainable)}.')
+      f'the optimiser holds {len(order)} parameters, the model '
+      f'{len(trainable)}.'
+    )
   slots = {}
   for index, rule in zip(order, trainable):
     for slot, value in optimizer['state'].get(index, {}).items():

@@ -12,21 +12,43 @@ from vidret_jax.models import ce
 _WIDTHS = {'audio': 128, 'audio.vggish.0': 128, 'ocr': 300, 'speech': 300}
 # Dim table of the text encoders (upstream `text_embedding_models.json`).
 TEXT_DIMS = {
-    'openai': 768, 'openai-gpt': 768, 'w2v': 300, 'grovle': 300,
-    'mt_grovle': 300, 'hglmm_300d': 300, 'hglmm_6kd': 6000,
-    'howto100m_mil_nce': 512, 'electra': 256, 'gpt2': 768,
-    'gpt2-medium': 1024, 'gpt2-large': 1280, 'gpt2-xl': 1600,
-    'gpt2-xl-finetune': 1600, 'bert-base-uncased': 768, 't5-small': 512,
-    't5-base': 768, 't5-large': 1024, 't5-3b': 1024, 't5-11b': 1024,
-    'albert-base-v2': 768, 'albert-large-v2': 1024, 'albert-xlarge-v2': 2048,
-    'ctrl': 1280, 'roberta-base': 768, 'roberta-large': 1024,
-    'xlnet-base-cased': 768, 'xlnet-large-cased': 1024,
-    'transfo-xl-wt103': 1024,
+  'openai': 768,
+  'openai-gpt': 768,
+  'w2v': 300,
+  'grovle': 300,
+  'mt_grovle': 300,
+  'hglmm_300d': 300,
+  'hglmm_6kd': 6000,
+  'howto100m_mil_nce': 512,
+  'electra': 256,
+  'gpt2': 768,
+  'gpt2-medium': 1024,
+  'gpt2-large': 1280,
+  'gpt2-xl': 1600,
+  'gpt2-xl-finetune': 1600,
+  'bert-base-uncased': 768,
+  't5-small': 512,
+  't5-base': 768,
+  't5-large': 1024,
+  't5-3b': 1024,
+  't5-11b': 1024,
+  'albert-base-v2': 768,
+  'albert-large-v2': 1024,
+  'albert-xlarge-v2': 2048,
+  'ctrl': 1280,
+  'roberta-base': 768,
+  'roberta-large': 1024,
+  'xlnet-base-cased': 768,
+  'xlnet-large-cased': 1024,
+  'transfo-xl-wt103': 1024,
 }
 _GATING = {
-    '': 'none', 'pairwise': 'pairwise', 'pairwise-star': 'pairwise_star',
-    'pairwise-star-specific': 'pairwise_star_specific',
-    'pairwise-star-tensor': 'pairwise_star_tensor', 'triplet': 'triplet',
+  '': 'none',
+  'pairwise': 'pairwise',
+  'pairwise-star': 'pairwise_star',
+  'pairwise-star-specific': 'pairwise_star_specific',
+  'pairwise-star-tensor': 'pairwise_star_tensor',
+  'triplet': 'triplet',
 }
 
 
@@ -45,9 +67,7 @@ def stored_config(checkpoint: Mapping) -> dict | None:
   return config if isinstance(config, Mapping) and config else None
 
 
-def model_config(
-    config: Mapping, *, text_dim: int | None = None
-) -> dict:
+def model_config(config: Mapping, *, text_dim: int | None = None) -> dict:
   """Keyword arguments of `models.ce.make` for an upstream config.
 
   Args:
@@ -61,24 +81,29 @@ def model_config(
     return _model_config(config, text_dim)
   except KeyError as error:
     raise ConfigMismatch(
-        f'upstream config: key {error} is missing. Take the merged config.json '
-        'that upstream writes beside its checkpoints (files under configs/ '
-        'inherit from others).') from error
+      f'upstream config: key {error} is missing. Take the merged config.json '
+      'that upstream writes beside its checkpoints (files under configs/ '
+      'inherit from others).'
+    ) from error
 
 
 def _model_config(config, text_dim):
   experts, args = config['experts'], config['arch']['args']
   if config['arch'].get('type', 'CENet') != 'CENet':
     raise ConfigMismatch(
-        f'upstream config: arch.type={config["arch"]["type"]!r}, expected '
-        'CENet.')
+      f'upstream config: arch.type={config["arch"]["type"]!r}, expected CENet.'
+    )
   if args.get('l2renorm'):
     # Upstream stops with an assertion, too.
-    raise ConfigMismatch('upstream config: l2renorm is unsupported there and '
-                         'here; set it to false.')
+    raise ConfigMismatch(
+      'upstream config: l2renorm is unsupported there and '
+      'here; set it to false.'
+    )
   if args.get('trn_cat') or args.get('randomise_feats'):
-    raise ConfigMismatch('upstream config: trn_cat and randomise_feats are '
-                         'outside this port; clear them.')
+    raise ConfigMismatch(
+      'upstream config: trn_cat and randomise_feats are '
+      'outside this port; clear them.'
+    )
   tokens = config['data_loader']['args']['max_tokens']
   clusters = args['vlad_clusters']
   text_clusters = clusters['text']
@@ -86,29 +111,38 @@ def _model_config(config, text_dim):
   text_dim = text_dim or TEXT_DIMS.get(encoder)
   if text_dim is None:
     raise ConfigMismatch(
-        f'upstream config: text_feat={encoder!r} is not in the table of '
-        'encoders; pass its width (--text_dim).')
+      f'upstream config: text_feat={encoder!r} is not in the table of '
+      'encoders; pass its width (--text_dim).'
+    )
   loss = config['loss']['args']
   gating = _gating(args)
   return dict(
-      experts=tuple(
-          (n, _expert(n, config, tokens, clusters)) for n in _names(experts)),
-      text=dict(dim=int(text_dim), max_tokens=tokens['text'],
-                clusters=text_clusters,
-                ghosts=args.get('ghost_clusters', {}).get('text', 0)
-                if text_clusters else 0),
-      dim=experts['ce_shared_dim'], gating=gating,
-      include_self=bool(args['include_self']), g_layers=args['num_g_layers'],
-      h_layers=args['num_h_layers'], g_norm=bool(args['use_bn_reason']),
-      activation='mish' if args['use_mish'] else 'relu',
-      mixture='uniform' if args.get('freeze_weights') else 'learned',
-      missing='keep' if args.get('keep_missing_modalities')
-      else 'renormalise',
-      margin=float(loss.get('margin', 1.0)),
-      fix_norm=bool(loss.get('fix_norm', True)),
-      # Released numbers of the ablation were made with the zero matrix.
-      legacy_concat_zero=gating.startswith('concat'),
-      distill=float(bool(config.get('distil_loss'))))
+    experts=tuple(
+      (n, _expert(n, config, tokens, clusters)) for n in _names(experts)
+    ),
+    text=dict(
+      dim=int(text_dim),
+      max_tokens=tokens['text'],
+      clusters=text_clusters,
+      ghosts=args.get('ghost_clusters', {}).get('text', 0)
+      if text_clusters
+      else 0,
+    ),
+    dim=experts['ce_shared_dim'],
+    gating=gating,
+    include_self=bool(args['include_self']),
+    g_layers=args['num_g_layers'],
+    h_layers=args['num_h_layers'],
+    g_norm=bool(args['use_bn_reason']),
+    activation='mish' if args['use_mish'] else 'relu',
+    mixture='uniform' if args.get('freeze_weights') else 'learned',
+    missing='keep' if args.get('keep_missing_modalities') else 'renormalise',
+    margin=float(loss.get('margin', 1.0)),
+    fix_norm=bool(loss.get('fix_norm', True)),
+    # Released numbers of the ablation were made with the zero matrix.
+    legacy_concat_zero=gating.startswith('concat'),
+    distill=float(bool(config.get('distil_loss'))),
+  )
 
 
 def _gating(args):
@@ -116,11 +150,14 @@ def _gating(args):
   use = args['use_ce'] or ''
   if use not in _GATING:
     raise ConfigMismatch(
-        f'upstream config: use_ce={use!r}, expected one of {list(_GATING)}.')
+      f'upstream config: use_ce={use!r}, expected one of {list(_GATING)}.'
+    )
   if not use:
-    for switch, gating in (('mimic_ce_dims', 'mimic'),
-                           ('concat_mix_experts', 'concat_mix'),
-                           ('concat_experts', 'concat')):
+    for switch, gating in (
+      ('mimic_ce_dims', 'mimic'),
+      ('concat_mix_experts', 'concat_mix'),
+      ('concat_experts', 'concat'),
+    ):
       if args.get(switch):
         return gating
   return _GATING[use]
@@ -155,15 +192,29 @@ def differences(config: Mapping, model: ce.CollaborativeExperts) -> list[str]:
     other = ce.make(**model_config(config, text_dim=model.text.dim))
   except ConfigMismatch as error:
     return [str(error)]
-  fields = ('experts', 'text', 'gating', 'include_self', 'activation',
-            'sequential', 'mixture', 'missing', 'availability', 'zero_missing',
-            'masked_vlad')
+  fields = (
+    'experts',
+    'text',
+    'gating',
+    'include_self',
+    'activation',
+    'sequential',
+    'mixture',
+    'missing',
+    'availability',
+    'zero_missing',
+    'masked_vlad',
+  )
   if not model.relates:
-    fields = tuple(f for f in fields if f not in (
-        'include_self', 'activation', 'sequential'))
-  return [f'{f}: the checkpoint was trained with {getattr(other, f)}, the '
-          f'model has {getattr(model, f)}'
-          for f in fields if getattr(other, f) != getattr(model, f)]
+    fields = tuple(
+      f for f in fields if f not in ('include_self', 'activation', 'sequential')
+    )
+  return [
+    f'{f}: the checkpoint was trained with {getattr(other, f)}, the '
+    f'model has {getattr(model, f)}'
+    for f in fields
+    if getattr(other, f) != getattr(model, f)
+  ]
 
 
 def averages_captions(config: Mapping) -> bool:
@@ -172,22 +223,32 @@ def averages_captions(config: Mapping) -> bool:
 
 
 def moee_config(
-    state: Mapping[str, np.ndarray], *, text_tokens: int, audio_tokens: int
+  state: Mapping[str, np.ndarray], *, text_tokens: int, audio_tokens: int
 ) -> dict:
   """Keyword arguments of `ce.make` for a file of the original MoEE.
 
   Widths are read off the arrays; the padded lengths are not in the file (30
   words and 30 audio frames in the repository's scripts).
   """
+
   def width(index):
     return int(state[f'mee.video_GU.{index}.cg.fc.weight'].shape[0])
 
   audio_dim, audio_clusters = state['audio_pooling.clusters'].shape
   text_dim, text_clusters = state['text_pooling.clusters'].shape
   return dict(
-      experts=(('audio', dict(dim=audio_dim, max_tokens=audio_tokens,
-                              clusters=audio_clusters)),
-               ('face', dict(dim=width(0))), ('motion', dict(dim=width(3))),
-               ('visual', dict(dim=width(2)))),
-      text=dict(dim=text_dim, max_tokens=text_tokens, clusters=text_clusters),
-      gating='none', fix_norm=False, margin=0.2, zero_missing=False)
+    experts=(
+      (
+        'audio',
+        dict(dim=audio_dim, max_tokens=audio_tokens, clusters=audio_clusters),
+      ),
+      ('face', dict(dim=width(0))),
+      ('motion', dict(dim=width(3))),
+      ('visual', dict(dim=width(2))),
+    ),
+    text=dict(dim=text_dim, max_tokens=text_tokens, clusters=text_clusters),
+    gating='none',
+    fix_norm=False,
+    margin=0.2,
+    zero_missing=False,
+  )

@@ -70,20 +70,24 @@ class Rule:
 
 def linear(key: str, leaf: str) -> list[Rule]:
   """torch.nn.Linear <-> layers.linear.Linear."""
-  return [Rule(f'{key}.weight', f'params/{leaf}/kernel', KERNEL),
-          Rule(f'{key}.bias', f'params/{leaf}/bias')]
+  return [
+    Rule(f'{key}.weight', f'params/{leaf}/kernel', KERNEL),
+    Rule(f'{key}.bias', f'params/{leaf}/bias'),
+  ]
 
 
 def batch_norm(key: str, leaf: str) -> list[Rule]:
   """torch.nn.BatchNorm1d <-> layers.norm.BatchNorm."""
   return [
-      Rule(f'{key}.weight', f'params/{leaf}/scale'),
-      Rule(f'{key}.bias', f'params/{leaf}/bias'),
-      Rule(f'{key}.running_mean', f'batch_stats/{leaf}/mean'),
-      Rule(f'{key}.running_var', f'batch_stats/{leaf}/var'),
-      # Files from before PyTorch 0.4.1 do not count batches.
-      Rule(f'{key}.num_batches_tracked', f'batch_stats/{leaf}/count',
-           optional=True)]
+    Rule(f'{key}.weight', f'params/{leaf}/scale'),
+    Rule(f'{key}.bias', f'params/{leaf}/bias'),
+    Rule(f'{key}.running_mean', f'batch_stats/{leaf}/mean'),
+    Rule(f'{key}.running_var', f'batch_stats/{leaf}/var'),
+    # Files from before PyTorch 0.4.1 do not count batches.
+    Rule(
+      f'{key}.num_batches_tracked', f'batch_stats/{leaf}/count', optional=True
+    ),
+  ]
 
 
 def flatten(tree: Mapping, prefix: str = '') -> dict:
@@ -132,13 +136,17 @@ class Report:
     cells = [('checkpoint key', 'shape', 'leaf', 'shape', 'values')]
     cells += [(k, str(s), p, str(t), f) for k, s, p, t, f in self.rows]
     widths = [max(len(row[i]) for row in cells) for i in range(5)]
-    lines = ['  '.join(c.ljust(w) for c, w in zip(row, widths)).rstrip()
-             for row in cells]
+    lines = [
+      '  '.join(c.ljust(w) for c, w in zip(row, widths)).rstrip()
+      for row in cells
+    ]
     lines += [f'{key}  ignored' for key in self.ignored]
     lines += [f'{leaf}  absent from the file: zero' for leaf in self.filled]
-    lines.append(f'{len(self.rows)} arrays converted, {len(self.ignored)} '
-                 f'ignored, {len(self.filled)} filled; '
-                 f'{self.parameters:,} trainable parameters')
+    lines.append(
+      f'{len(self.rows)} arrays converted, {len(self.ignored)} '
+      f'ignored, {len(self.filled)} filled; '
+      f'{self.parameters:,} trainable parameters'
+    )
     lines += [f'WARNING: {note}' for note in self.notes]
     return '\n'.join(lines)
 
@@ -151,9 +159,12 @@ def strip_module(state: Mapping) -> dict:
 
 
 def to_flax(
-    state: Mapping[str, np.ndarray], rules: Sequence[Rule],
-    expected: Mapping, *, ignore: Iterable[str] = (),
-    source: str = 'checkpoint',
+  state: Mapping[str, np.ndarray],
+  rules: Sequence[Rule],
+  expected: Mapping,
+  *,
+  ignore: Iterable[str] = (),
+  source: str = 'checkpoint',
 ) -> tuple[dict, Report]:
   """Converts a state dict to Flax variables.
 
@@ -199,20 +210,30 @@ def to_flax(
 
 
 def report(
-    rules: Sequence[Rule], state: Mapping, leaves: Mapping,
-    ignored: Iterable[str] = (), filled: Iterable[str] = (),
+  rules: Sequence[Rule],
+  state: Mapping,
+  leaves: Mapping,
+  ignored: Iterable[str] = (),
+  filled: Iterable[str] = (),
 ) -> Report:
   """What the table did, for arrays by key and leaves by path."""
-  rows = [(r.key, tuple(state[r.key].shape), r.leaf,
-           tuple(leaves[r.leaf].shape), r.form.name)
-          for r in rules if r.leaf not in filled]
-  parameters = sum(
-      x.size for k, x in leaves.items() if k.startswith('params/'))
+  rows = [
+    (
+      r.key,
+      tuple(state[r.key].shape),
+      r.leaf,
+      tuple(leaves[r.leaf].shape),
+      r.form.name,
+    )
+    for r in rules
+    if r.leaf not in filled
+  ]
+  parameters = sum(x.size for k, x in leaves.items() if k.startswith('params/'))
   return Report(tuple(rows), tuple(ignored), tuple(filled), parameters)
 
 
 def to_torch(
-    variables: Mapping, rules: Sequence[Rule]
+  variables: Mapping, rules: Sequence[Rule]
 ) -> dict[str, np.ndarray]:
   """Converts Flax variables to a state dict, in upstream's order.
 
@@ -238,19 +259,21 @@ def _check_table(rules, leaves):
   extra = sorted(set(leaves) - set(table))
   if missing or extra or len(set(table)) != len(table):
     raise CheckpointMismatch(
-        'the variables are not those of this model:\n'
-        + _listing('leaves missing', missing)
-        + _listing('leaves without a rule', extra))
+      'the variables are not those of this model:\n'
+      + _listing('leaves missing', missing)
+      + _listing('leaves without a rule', extra)
+    )
 
 
 def _mismatch(source, missing, extra, wrong):
   return (
-      f'{source}: checkpoint of another architecture or configuration\n'
-      + _listing('keys the model needs and the file lacks', missing)
-      + _listing('keys of the file the model has no use for', extra)
-      + _listing('shapes that differ (file, model)', wrong)
-      + 'Take the config that belongs to the checkpoint (upstream writes '
-      'config.json beside it), or set model.* to its widths.')
+    f'{source}: checkpoint of another architecture or configuration\n'
+    + _listing('keys the model needs and the file lacks', missing)
+    + _listing('keys of the file the model has no use for', extra)
+    + _listing('shapes that differ (file, model)', wrong)
+    + 'Take the config that belongs to the checkpoint (upstream writes '
+    'config.json beside it), or set model.* to its widths.'
+  )
 
 
 def _listing(title, items, limit=12):

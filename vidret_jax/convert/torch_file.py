@@ -23,12 +23,16 @@ _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 
 STORAGES = {
-    'FloatStorage': np.dtype('<f4'), 'DoubleStorage': np.dtype('<f8'),
-    'HalfStorage': np.dtype('<f2'), 'LongStorage': np.dtype('<i8'),
-    'IntStorage': np.dtype('<i4'), 'ShortStorage': np.dtype('<i2'),
-    'CharStorage': np.dtype('i1'), 'ByteStorage': np.dtype('u1'),
-    'BoolStorage': np.dtype('?'),
-    'BFloat16Storage': np.dtype(ml_dtypes.bfloat16),
+  'FloatStorage': np.dtype('<f4'),
+  'DoubleStorage': np.dtype('<f8'),
+  'HalfStorage': np.dtype('<f2'),
+  'LongStorage': np.dtype('<i8'),
+  'IntStorage': np.dtype('<i4'),
+  'ShortStorage': np.dtype('<i2'),
+  'CharStorage': np.dtype('i1'),
+  'ByteStorage': np.dtype('u1'),
+  'BoolStorage': np.dtype('?'),
+  'BFloat16Storage': np.dtype(ml_dtypes.bfloat16),
 }
 
 
@@ -90,18 +94,24 @@ def _tensor(storage, offset, size, stride, *_):
   if not isinstance(storage, np.ndarray):
     raise TorchFileError('a tensor without a storage')
   size, stride = tuple(size), tuple(stride)
-  if (len(size) != len(stride) or offset < 0
-      or any(n < 0 for n in size) or any(s < 0 for s in stride)):
+  if (
+    len(size) != len(stride)
+    or offset < 0
+    or any(n < 0 for n in size)
+    or any(s < 0 for s in stride)
+  ):
     raise TorchFileError(f'tensor of size {size} and stride {stride}')
   if not math.prod(size):
     return np.empty(size, storage.dtype)
   last = offset + sum((n - 1) * s for n, s in zip(size, stride))
   if last >= storage.size:
     raise TorchFileError(
-        f'tensor of size {size} reaches element {last} of a storage of '
-        f'{storage.size}')
+      f'tensor of size {size} reaches element {last} of a storage of '
+      f'{storage.size}'
+    )
   return np.lib.stride_tricks.as_strided(
-      storage[offset:], size, [s * storage.itemsize for s in stride])
+    storage[offset:], size, [s * storage.itemsize for s in stride]
+  )
 
 
 def _numpy_scalar(dtype, data=b''):
@@ -134,21 +144,28 @@ def _dtype(code, *_):
 
 
 _CALLS = {
-    ('collections', 'OrderedDict'): OrderedDict,
-    ('torch._utils', '_rebuild_tensor'): _tensor,
-    ('torch._utils', '_rebuild_tensor_v2'): _tensor,
-    ('torch._utils', '_rebuild_parameter'): _parameter,
-    ('torch', 'Size'): tuple,
-    ('torch', 'device'): lambda *args: ':'.join(map(str, args)),
-    ('_codecs', 'encode'): _encode,
-    ('numpy', 'dtype'): _dtype,
-    ('numpy', 'ndarray'): _empty_array,
-    **{(m, 'scalar'): _numpy_scalar
-       for m in ('numpy.core.multiarray', 'numpy._core.multiarray')},
-    **{(m, '_reconstruct'): _empty_array
-       for m in ('numpy.core.multiarray', 'numpy._core.multiarray')},
-    **{(m, t.__name__): t for t in (set, frozenset, list, tuple, dict, complex)
-       for m in ('builtins', '__builtin__')},
+  ('collections', 'OrderedDict'): OrderedDict,
+  ('torch._utils', '_rebuild_tensor'): _tensor,
+  ('torch._utils', '_rebuild_tensor_v2'): _tensor,
+  ('torch._utils', '_rebuild_parameter'): _parameter,
+  ('torch', 'Size'): tuple,
+  ('torch', 'device'): lambda *args: ':'.join(map(str, args)),
+  ('_codecs', 'encode'): _encode,
+  ('numpy', 'dtype'): _dtype,
+  ('numpy', 'ndarray'): _empty_array,
+  **{
+    (m, 'scalar'): _numpy_scalar
+    for m in ('numpy.core.multiarray', 'numpy._core.multiarray')
+  },
+  **{
+    (m, '_reconstruct'): _empty_array
+    for m in ('numpy.core.multiarray', 'numpy._core.multiarray')
+  },
+  **{
+    (m, t.__name__): t
+    for t in (set, frozenset, list, tuple, dict, complex)
+    for m in ('builtins', '__builtin__')
+  },
 }
 
 
@@ -191,8 +208,9 @@ def read(path: str | os.PathLike):
   path = os.fspath(path)
   if not os.path.isfile(path):
     raise FileNotFoundError(
-        f'{path}: no such checkpoint. Upstream publishes trained_model.pth '
-        'files beside their config.json.')
+      f'{path}: no such checkpoint. Upstream publishes trained_model.pth '
+      'files beside their config.json.'
+    )
   try:
     if zipfile.is_zipfile(path):
       return _read_zip(path)
@@ -200,12 +218,23 @@ def read(path: str | os.PathLike):
       return _read_stream(file, os.path.getsize(path))
   except TorchFileError as error:
     raise TorchFileError(f'{path}: {error}') from None
-  except (pickle.UnpicklingError, EOFError, struct.error, zipfile.BadZipFile,
-          KeyError, IndexError, TypeError, ValueError, AttributeError,
-          MemoryError, OverflowError, RecursionError) as error:
+  except (
+    pickle.UnpicklingError,
+    EOFError,
+    struct.error,
+    zipfile.BadZipFile,
+    KeyError,
+    IndexError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    MemoryError,
+    OverflowError,
+    RecursionError,
+  ) as error:
     raise TorchFileError(
-        f'{path}: not a complete torch file ({type(error).__name__}: {error}).'
-        ' Compare its size with the published one and fetch it again.'
+      f'{path}: not a complete torch file ({type(error).__name__}: {error}).'
+      ' Compare its size with the published one and fetch it again.'
     ) from error
 
 
@@ -228,10 +257,12 @@ def _read_zip(path):
         name = f'{root}data/{key}'
         if sizes.get(name) != numel * dtype.itemsize:
           raise TorchFileError(
-              f'storage {key} has {sizes.get(name)} bytes, expected '
-              f'{numel * dtype.itemsize}')
+            f'storage {key} has {sizes.get(name)} bytes, expected '
+            f'{numel * dtype.itemsize}'
+          )
         storages[key] = np.frombuffer(
-            archive.read(name), _ordered(dtype, order)).astype(dtype)
+          archive.read(name), _ordered(dtype, order)
+        ).astype(dtype)
       return storages[key]
 
     return _Unpickler(io.BytesIO(archive.read(pickles[0])), storage).load()
@@ -260,27 +291,30 @@ def _read_stream(file, total):
     del location
     if numel < 0 or numel * dtype.itemsize > total:
       raise TorchFileError(
-          f'storage {key} of {numel} elements in a file of {total} bytes')
+        f'storage {key} of {numel} elements in a file of {total} bytes'
+      )
     if key not in storages:
       storages[key] = np.zeros(numel, dtype)
     if view is None:
       return storages[key]
     _, offset, size = view
-    return storages[key][offset:offset + size]
+    return storages[key][offset : offset + size]
 
   # The object comes before the values: its arrays are views of storages that
   # are filled below.
   obj = _Unpickler(file, storage).load()
   for key in _Unpickler(file).load():
     target = storages[key]
-    count, = struct.unpack('<q', file.read(8))
+    (count,) = struct.unpack('<q', file.read(8))
     if count != target.size:
       raise TorchFileError(
-          f'storage {key} holds {count} elements, expected {target.size}')
+        f'storage {key} holds {count} elements, expected {target.size}'
+      )
     data = file.read(target.nbytes)
     if len(data) != target.nbytes:
       raise TorchFileError(
-          f'truncated: storage {key} ends after {len(data)} of '
-          f'{target.nbytes} bytes')
+        f'truncated: storage {key} ends after {len(data)} of '
+        f'{target.nbytes} bytes'
+      )
     target[:] = np.frombuffer(data, target.dtype)
   return obj

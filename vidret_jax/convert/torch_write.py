@@ -53,8 +53,9 @@ class _Emitter:
       self._sequence(x)
     else:
       raise TypeError(
-          f'cannot write {type(x).__name__} to a torch file: expected plain '
-          'values, lists, dicts or numpy arrays.')
+        f'cannot write {type(x).__name__} to a torch file: expected plain '
+        'values, lists, dicts or numpy arrays.'
+      )
 
   def _mapping(self, x):
     if isinstance(x, OrderedDict):
@@ -81,8 +82,9 @@ class _Emitter:
     kind = _NAMES.get(stored.dtype)
     if kind is None:
       raise TypeError(
-          f'cannot write an array of {x.dtype} to a torch file: expected one '
-          f'of {", ".join(str(d) for d in _NAMES)}.')
+        f'cannot write an array of {x.dtype} to a torch file: expected one '
+        f'of {", ".join(str(d) for d in _NAMES)}.'
+      )
     stored = np.ascontiguousarray(stored)
     key = str(len(self.arrays))
     self.arrays.append(stored)
@@ -121,7 +123,8 @@ def write(path: str | os.PathLike, obj) -> None:
     archive.writestr('archive/byteorder', 'little')
     for i, array in enumerate(emitter.arrays):
       with archive.open(f'archive/data/{i}', 'w', force_zip64=True) as file:
-        file.write(memoryview(array.reshape(-1)).cast('B')
-                   if array.size else b'')
+        file.write(
+          memoryview(array.reshape(-1)).cast('B') if array.size else b''
+        )
     archive.writestr('archive/version', '3\n')
   os.replace(partial, path)

@@ -21,9 +21,10 @@ T = TypeVar('T')
 # Appended to the name of every number made under the leaky rule of 2019.
 LEAK_MARK = '_leaky2019'
 LEAK_CAVEAT = (
-    "availability='legacy_2019': queries were told which experts their own "
-    'video has. This leaks the answer; the numbers are an overestimate and do '
-    'not compare with any others.')
+  "availability='legacy_2019': queries were told which experts their own "
+  'video has. This leaks the answer; the numbers are an overestimate and do '
+  'not compare with any others.'
+)
 
 
 def parse_options(kind: type[T], given: Mapping[str, Any], where: str) -> T:
@@ -36,8 +37,9 @@ def parse_options(kind: type[T], given: Mapping[str, Any], where: str) -> T:
   unknown = sorted(set(given) - set(known))
   if unknown:
     raise ValueError(
-        f'evaluator {where!r} has no option {", ".join(map(repr, unknown))}; '
-        f'known are {", ".join(known)}.')
+      f'evaluator {where!r} has no option {", ".join(map(repr, unknown))}; '
+      f'known are {", ".join(known)}.'
+    )
   return kind(**given)
 
 
@@ -46,8 +48,9 @@ def make_source(data: Mapping[str, Any], view: str) -> source_lib.Source:
   data = dict(data)
   if 'name' not in data:
     raise ValueError(
-        f'evaluator data needs a `name` (a module of vidret_jax.data); found '
-        f'{sorted(data)}.')
+      f'evaluator data needs a `name` (a module of vidret_jax.data); found '
+      f'{sorted(data)}.'
+    )
   from vidret_jax import data as data_package
 
   name = data.pop('name')
@@ -57,7 +60,8 @@ def make_source(data: Mapping[str, Any], view: str) -> source_lib.Source:
     if e.name != f'{data_package.__name__}.{name}':
       raise
     raise ValueError(
-        f'no dataset {name!r}: there is no module {e.name}.') from e
+      f'no dataset {name!r}: there is no module {e.name}.'
+    ) from e
   return module.make(view=view, **data)
 
 
@@ -67,7 +71,7 @@ def is_leaky(model: models_base.Retriever) -> bool:
 
 
 def marked(
-    results: dict[str, float], model: models_base.Retriever
+  results: dict[str, float], model: models_base.Retriever
 ) -> dict[str, float]:
   """Results whose names say so if the model's rule leaks the answer."""
   if not is_leaky(model):
@@ -84,5 +88,9 @@ def progress(steps: Iterable[T], total: int, text: str) -> Iterator[T]:
   from rich.progress import track
 
   yield from track(
-      steps, description=text, total=total, console=Console(stderr=True),
-      transient=True)
+    steps,
+    description=text,
+    total=total,
+    console=Console(stderr=True),
+    transient=True,
+  )

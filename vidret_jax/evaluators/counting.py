@@ -27,6 +27,10 @@ from vidret_jax.search.bank import Bank, Change
 from vidret_jax.search.exact import padded
 from vidret_jax.search.programs import programs
 
+# Pairs of blocks given to the devices before the oldest is waited for: enough to
+# keep them busy, few enough to bound the memory that computations hold.
+_AHEAD = 2
+
 
 class NonFiniteScore(ValueError):
   """A similarity that is NaN or infinite; it has no rank."""
@@ -80,15 +84,15 @@ class Counter:
   """Counts ranks of one model on one mesh; see the module."""
 
   def __init__(
-      self,
-      model: Retriever,
-      mesh: Mesh,
-      *,
-      query_block: int,
-      item_block: int,
-      bank_bytes: int,
-      v2t: str,
-      ties: str,
+    self,
+    model: Retriever,
+    mesh: Mesh,
+    *,
+    query_block: int,
+    item_block: int,
+    bank_bytes: int,
+    v2t: str,
+    ties: str,
   ):
     self._p = programs(model, mesh)
     self._model, self._mesh = model, mesh
@@ -99,11 +103,11 @@ class Counter:
     self._v2t = ranks_lib.check_option('v2t', v2t, ranks_lib.V2T)
 
   def collect(
-      self,
-      variables: Any,
-      items: source_lib.Source,
-      change: Change,
-      rank_empty_last: bool,
+    self,
+    variables: Any,
+    items: source_lib.Source,
+    change: Change,
+    rank_empty_last: bool,
   ) -> Collection:
     """Encodes all items.
 
@@ -116,7 +120,8 @@ class Counter:
     """
     size = bank_lib.block_size(self._item_block, len(items), self._mesh)
     bank = Bank(
-        size, len(items), sharding.replicated(self._mesh), self._bank_bytes)
+      size, len(items), sharding.replicated(self._mesh), self._bank_bytes
+    )
     parts = []
 
     def look(batch, rows):
@@ -126,7 +131,8 @@ class Counter:
       return batch
 
     stream = bank_lib.encode(
-        self._p.encode_item, variables, items, size, self._mesh, look)
+      self._p.encode_item, variables, items, size, self._mesh, look
+    )
     for _, emb in base.progress(stream, -(-len(items) // size), 'items'):
       bank.append(emb)
     available = None
@@ -134,18 +140,18 @@ class Counter:
     if parts:
       # Every process read its share of each block: put them together.
       whole = [sharding.fetch(sharding.put_batch(p, self._mesh)) for p in parts]
-      available = np.concatenate(whole)[:len(items)]
+      available = np.concatenate(whole)[: len(items)]
       if rank_empty_last:
         has_score = available.any(1)
     return Collection(bank, tuple(items.ids), available, has_score)
 
   def rank(
-      self,
-      variables: Any,
-      items: Collection,
-      queries: source_lib.Source,
-      item_of_query: np.ndarray,
-      change: Change,
+    self,
+    variables: Any,
+    items: Collection,
+    queries: source_lib.Source,
+    item_of_query: np.ndarray,
+    change: Change,
   ) -> Ranks:
     """Ranks every query among the items and every item among the queries.
 
@@ -172,7 +178,8 @@ class Counter:
 
     text = np.empty(len(item_of_query))
     text[layout[asked.mask]] = ranks_lib.from_counts(
-        *rows[:, asked.mask], self._ties)
+      *rows[:, asked.mask], self._ties
+    )
     # The best placed own caption is the one with the highest score, see
     # `metrics.ranks.video_to_text`: its counts are the item's.
     video = ranks_lib.from_counts(*cols, self._ties)
@@ -190,12 +197,14 @@ class Counter:
       return order
     sizes = np.bincount(item_of_query)
     block = bank_lib.block_size(
-        self._query_block, len(order) + sizes.max(), self._mesh)
+      self._query_block, len(order) + sizes.max(), self._mesh
+    )
     if sizes.max() > block:
       raise ValueError(
-          f"v2t='max_pool' pools the captions of a video within one block: "
-          f'item {sizes.argmax()} has {sizes.max()} captions, a block holds '
-          f'{block}. Set query_block={sizes.max()} or more.')
+        f"v2t='max_pool' pools the captions of a video within one block: "
+        f'item {sizes.argmax()} has {sizes.max()} captions, a block holds '
+        f'{block}. Set query_block={sizes.max()} or more.'
+      )
     out, used = [], 0
     for captions in np.split(order, np.cumsum(sizes)[:-1]):
       if used + len(captions) > block:
@@ -210,23 +219,37 @@ class Counter:
     mask, first_q = layout >= 0, np.maximum(layout, 0)
     column = np.where(mask, item_of_query[first_q], -1)
     size = bank_lib.block_size(self._query_block, len(layout), self._mesh)
-    bank = Bank(size, len(layout), sharding.batch_sharding(self._mesh),
-                self._bank_bytes)
+    # What the items have left of the budget; reading queries back is cheap.
+    bank = Bank(
+      size,
+      len(layout),
+      sharding.batch_sharding(self._mesh),
+      max(0, self._bank_bytes - items.bank.resident_bytes),
+    )
 
     def place(batch, rows):
       return change(batch, np.where(rows >= 0, layout[np.maximum(rows, 0)], -1))
 
     source = bank_lib.Reordered(queries, layout)
     stream = bank_lib.encode(
-        self._p.encode_query, variables, source, size, self._mesh, place)
+      self._p.encode_query, variables, source, size, self._mesh, place
+    )
     own = []
     for first, emb in base.progress(stream, -(-len(layout) // size), 'queries'):
       part = slice(first, first + size)
-      own.append(exact.own_scores(
-          self._model, self._mesh, variables, emb, items.bank,
-          _cut(column, part, size, -1), has_score=items.has_score))
+      own.append(
+        exact.own_scores(
+          self._model,
+          self._mesh,
+          variables,
+          emb,
+          items.bank,
+          _cut(column, part, size, -1),
+          has_score=items.has_score,
+        )
+      )
       bank.append(emb)
-    own = np.concatenate(own)[:len(layout)]
+    own = np.concatenate(own)[: len(layout)]
     return _Queries(bank, source.ids, mask, column, own)
 
   def _count_all(self, variables, items, asked, best):
@@ -241,13 +264,16 @@ class Counter:
       counts = ranking.Counts(*sharding.fetch(tuple(counts)))
       if counts.bad:
         self._raise_non_finite(variables, items, asked, b, i)
-      for j, (row, col) in enumerate((
+      for j, (row, col) in enumerate(
+        (
           (counts.row_greater, counts.col_greater),
-          (counts.row_equal, counts.col_equal))):
+          (counts.row_equal, counts.col_equal),
+        )
+      ):
         part = rows[j, bank.slice(b)]
-        part += row[:len(part)]
+        part += row[: len(part)]
         part = cols[j, items.bank.slice(i)]
-        part += col[:len(part)]
+        part += col[: len(part)]
 
     total = -(-len(items.bank) // items.bank.group_size) * len(bank)
     steps = ((g, b) for g in items.bank.groups() for b in range(len(bank)))
@@ -264,12 +290,24 @@ class Counter:
         sim_qv = self._p.score(variables, emb, v)
         # Outside [0, size) where the own item lies in another block.
         own_column = column - np.int32(items.bank.first(i))
-        pending.append((b, i, self._p.count(
-            sim_qv, own, own_column, threshold, mask, items.bank.mask(i),
-            padded(items.has_score, items.bank, i), video)))
-      # Counts of the block before are fetched while this one is computed.
-      while len(pending) > len(group):
-        add()
+        pending.append(
+          (
+            b,
+            i,
+            self._p.count(
+              sim_qv,
+              own,
+              own_column,
+              threshold,
+              mask,
+              items.bank.mask(i),
+              padded(items.has_score, items.bank, i),
+              video,
+            ),
+          )
+        )
+        if len(pending) > _AHEAD:
+          add()
     while pending:
       add()
     return rows, cols
@@ -278,12 +316,19 @@ class Counter:
     """Finds the bad scores of one pair of blocks again, and names them."""
     bank, part = asked.bank, asked.bank.slice(b)
     sim_qv = sharding.fetch(
-        self._p.score(variables, bank.block(b), items.bank.block(i)))
+      self._p.score(variables, bank.block(b), items.bank.block(i))
+    )
     real = _cut(asked.mask, part, bank.size, False)[:, None]
     real = real & items.bank.mask(i) & padded(items.has_score, items.bank, i)
-    raise NonFiniteScore(_explain(
-        sim_qv, real & ~np.isfinite(sim_qv), asked.ids[part], items,
-        items.bank.first(i)))
+    raise NonFiniteScore(
+      _explain(
+        sim_qv,
+        real & ~np.isfinite(sim_qv),
+        asked.ids[part],
+        items,
+        items.bank.first(i),
+      )
+    )
 
 
 def _explain(sim_qv, bad, query_ids, items, first):
@@ -291,21 +336,25 @@ def _explain(sim_qv, bad, query_ids, items, first):
   q, v = (x[0] for x in np.nonzero(bad))
   item = first + v
   text = (
-      f'similarity of query {query_ids[q]!r} and item '
-      f'{items.ids[item]!r} is {sim_qv[q, v]}; it has no rank '
-      f'({bad.sum()} such scores in this block, {bad.any(1).sum()} queries, '
-      f'{bad.any(0).sum()} items).')
+    f'similarity of query {query_ids[q]!r} and item '
+    f'{items.ids[item]!r} is {sim_qv[q, v]}; it has no rank '
+    f'({bad.sum()} such scores in this block, {bad.any(1).sum()} queries, '
+    f'{bad.any(0).sum()} items).'
+  )
   if items.available is not None and not items.available[item].any():
     empty = np.flatnonzero(~items.available.any(1))
     names = ', '.join(repr(items.ids[j]) for j in empty[:5])
     text += (
-        f' Without any available expert: {names}'
-        f'{", ..." if len(empty) > 5 else ""}, {len(empty)} in all. Give them '
-        "one, leave them out of the split, or set no_expert='last' to rank "
-        'them behind all others.')
+      f' Without any available expert: {names}'
+      f'{", ..." if len(empty) > 5 else ""}, {len(empty)} in all. Give them '
+      "one, leave them out of the split, or set no_expert='last' to rank "
+      'them behind all others.'
+    )
   else:
-    text += (' Look for NaN in the weights (a diverged run?) and in the '
-             'features of these two.')
+    text += (
+      ' Look for NaN in the weights (a diverged run?) and in the '
+      'features of these two.'
+    )
   return text
 
 

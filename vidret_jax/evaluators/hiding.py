@@ -38,8 +38,9 @@ class Hiding:
       unknown = [n for n in getattr(self, option) if n not in self.names]
       if unknown:
         raise ValueError(
-            f'{option}_experts names {", ".join(map(repr, unknown))}; this '
-            f'dataset has {", ".join(self.names) or "no experts"}.')
+          f'{option}_experts names {", ".join(map(repr, unknown))}; this '
+          f'dataset has {", ".join(self.names) or "no experts"}.'
+        )
     if not 0 <= self.rate <= 1:
       raise ValueError(f'drop_rate={self.rate}: expected 0 to 1.')
 
@@ -56,9 +57,13 @@ class Hiding:
     Returns:
       bool [b, m].
     """
-    keep = np.array([
+    keep = np.array(
+      [
         n not in self.drop and (not self.only or n in self.only)
-        for n in self.names], bool)
+        for n in self.names
+      ],
+      bool,
+    )
     left = available & keep
     if not self.rate:
       return left
@@ -67,7 +72,8 @@ class Hiding:
       if number >= 0:
         key = np.array([self.seed, number], np.uint64)
         drawn[row] = np.random.Generator(np.random.Philox(key=key)).random(
-            len(self.names))
+          len(self.names)
+        )
     kept = left & (drawn >= self.rate)
     # Of a video that would lose all, the expert drawn last stays.
     last = np.where(left, drawn, -1).argmax(1)
@@ -84,12 +90,12 @@ def expert_names(spec: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def make(
-    spec: Mapping[str, Any],
-    *,
-    drop: Sequence[str] = (),
-    only: Sequence[str] = (),
-    rate: float = 0.0,
-    seed: int = 0,
+  spec: Mapping[str, Any],
+  *,
+  drop: Sequence[str] = (),
+  only: Sequence[str] = (),
+  rate: float = 0.0,
+  seed: int = 0,
 ) -> Hiding:
   """`Hiding` for an item source.
 
@@ -97,9 +103,11 @@ def make(
     ValueError: unknown experts, or a dataset that has none to hide.
   """
   hiding = Hiding(
-      expert_names(spec), tuple(drop), tuple(only), float(rate), int(seed))
+    expert_names(spec), tuple(drop), tuple(only), float(rate), int(seed)
+  )
   if hiding and not hiding.names:
     raise ValueError(
-        'drop_experts, only_experts and drop_rate need items with `experts` '
-        f'and `available`; these have {sorted(spec)}.')
+      'drop_experts, only_experts and drop_rate need items with `experts` '
+      f'and `available`; these have {sorted(spec)}.'
+    )
   return hiding

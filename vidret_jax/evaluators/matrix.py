@@ -51,8 +51,10 @@ class _Numbered:
   def gather(self, index, seeds):
     del seeds
     index = np.asarray(index)
-    return {'number': np.maximum(index, 0).astype(np.int32),
-            '_mask': index >= 0}
+    return {
+      'number': np.maximum(index, 0).astype(np.int32),
+      '_mask': index >= 0,
+    }
 
 
 class Items(_Numbered):
@@ -88,12 +90,12 @@ class Queries(_Numbered):
 
 
 def sources(
-    item_of_query: np.ndarray,
-    item_ids: Sequence[str],
-    *,
-    texts: Sequence[str] | None = None,
-    videos: Sequence[str | None] | None = None,
-    captions: Sequence[Sequence[str]] | None = None,
+  item_of_query: np.ndarray,
+  item_ids: Sequence[str],
+  *,
+  texts: Sequence[str] | None = None,
+  videos: Sequence[str | None] | None = None,
+  captions: Sequence[Sequence[str]] | None = None,
 ) -> tuple[Queries, Items]:
   """Sources for a matrix.
 
@@ -115,6 +117,8 @@ def sources(
   ids = [f'{item_ids[v]}#{s}' for v, s in zip(item_of_query, slot)]
   if texts is None:
     known = captions or [[] for _ in item_ids]
-    texts = [known[v][s] if s < len(known[v]) else name
-             for v, s, name in zip(item_of_query, slot, ids)]
+    texts = [
+      known[v][s] if s < len(known[v]) else name
+      for v, s, name in zip(item_of_query, slot, ids)
+    ]
   return Queries(ids, texts, item_of_query), Items(item_ids, videos, captions)

@@ -66,23 +66,30 @@ class Evaluator:
       rows -= 1
     if not rows:
       raise ValueError(
-          f'{len(self._pairs)} pairs make no batch of two or more; is the '
-          'split empty?')
+        f'{len(self._pairs)} pairs make no batch of two or more; is the '
+        'split empty?'
+      )
     program = _program(self._model, self._mesh)
     source = _Seeded(self._pairs, rows)
     stream = bank_lib.encode(
-        lambda v, batch: program(v, batch, np.int32(o.step)), variables,
-        source, o.batch_size, self._mesh)
+      lambda v, batch: program(v, batch, np.int32(o.step)),
+      variables,
+      source,
+      o.batch_size,
+      self._mesh,
+    )
     total: dict[str, float] = {}
     for start, values in base.progress(
-        stream, -(-rows // o.batch_size), 'loss'):
+      stream, -(-rows // o.batch_size), 'loss'
+    ):
       values = sharding.fetch(values)
       weight = min(o.batch_size, rows - start) / rows
       for name, value in values.items():
         if not np.isfinite(value):
           raise ValueError(
-              f'{name} is {value} on rows {start} to '
-              f'{start + o.batch_size - 1} ({self._pairs.ids[start]!r} on).')
+            f'{name} is {value} on rows {start} to '
+            f'{start + o.batch_size - 1} ({self._pairs.ids[start]!r} on).'
+          )
         total[name] = total.get(name, 0.0) + weight * float(value)
     return base.marked(total, self._model)
 
@@ -91,8 +98,10 @@ class Evaluator:
 def _program(model, mesh):
   def call(variables, batch, step):
     loss, logs = model.apply(
-        variables, batch, step=step, train=False, method='loss')
+      variables, batch, step=step, train=False, method='loss'
+    )
     return {'loss': loss, **logs}
+
   return jax.jit(call, out_shardings=sharding.replicated(mesh))
 
 

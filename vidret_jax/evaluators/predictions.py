@@ -28,16 +28,16 @@ def file_stem(text: str) -> str:
 
 
 def write(
-    model: Retriever,
-    mesh: Mesh,
-    variables: Any,
-    path: str | pathlib.Path,
-    k: int,
-    *,
-    items: Any,
-    queries: source_lib.Source,
-    block: int,
-    change: Any,
+  model: Retriever,
+  mesh: Mesh,
+  variables: Any,
+  path: str | pathlib.Path,
+  k: int,
+  *,
+  items: Any,
+  queries: source_lib.Source,
+  block: int,
+  change: Any,
 ) -> None:
   """Searches all queries, block by block, and writes the table.
 
@@ -55,8 +55,8 @@ def write(
   path = pathlib.Path(path)
   size = bank_lib.block_size(block, len(queries), mesh)
   stream = bank_lib.encode(
-      programs(model, mesh).encode_query, variables, queries, size, mesh,
-      change)
+    programs(model, mesh).encode_query, variables, queries, size, mesh, change
+  )
   first_process = jax.process_index() == 0
   draft = path.with_name(path.name + '.part')
   if first_process:
@@ -64,10 +64,11 @@ def write(
   with open(draft if first_process else os.devnull, 'w', newline='') as f:
     table = csv.writer(f)
     for start, emb in base.progress(
-        stream, -(-len(queries) // size), 'predictions'):
+      stream, -(-len(queries) // size), 'predictions'
+    ):
       _, numbers = exact.top_k(
-          model, mesh, variables, emb, items.bank, k,
-          has_score=items.has_score)
-      table.writerows(numbers[:len(queries) - start].tolist())
+        model, mesh, variables, emb, items.bank, k, has_score=items.has_score
+      )
+      table.writerows(numbers[: len(queries) - start].tolist())
   if first_process:
     draft.replace(path)

@@ -35,7 +35,7 @@ class Options:
     items: likewise.
     query_block: queries encoded and scored at a time, all devices together.
     item_block: items encoded and scored at a time.
-    bank_bytes: embeddings of each side kept on the devices of a process; what
+    bank_bytes: embeddings kept on the devices of a process, items first; what
       is beyond goes to a temporary file.
     ties: 'mean' (CE), 'best' or 'worst' place of equal scores.
     v2t: 'best_caption' (CE) or 'max_pool'; see `metrics.ranks`.
@@ -57,9 +57,9 @@ class Options:
   data: Mapping[str, Any] | None = None
   queries: source_lib.Source | None = None
   items: source_lib.Source | None = None
-  query_block: int = 512
-  item_block: int = 512
-  bank_bytes: int = 2**27
+  query_block: int = 256
+  item_block: int = 256
+  bank_bytes: int = 3 * 2**25
   ties: str = 'mean'
   v2t: str = 'best_caption'
   drop_experts: Sequence[str] = ()
@@ -93,8 +93,9 @@ class Evaluator:
     ranks_lib.check_option('no_expert', o.no_expert, NO_EXPERT)
     ranks_lib.check_option('videos', o.videos, ranking_page.VIDEOS)
     if o.data is None and (o.queries is None or o.items is None):
-      raise ValueError("evaluator 'retrieval' needs `data`, or both `queries` "
-                       'and `items`.')
+      raise ValueError(
+        "evaluator 'retrieval' needs `data`, or both `queries` and `items`."
+      )
     self._queries = o.queries
     if self._queries is None:
       self._queries = base.make_source(o.data, 'queries')
@@ -103,12 +104,22 @@ class Evaluator:
       self._items = base.make_source(o.data, 'items')
     self._truth = self._queries.ground_truth(self._items)
     self._hiding = hiding.make(
-        self._items.spec, drop=o.drop_experts, only=o.only_experts,
-        rate=o.drop_rate, seed=o.drop_seed)
+      self._items.spec,
+      drop=o.drop_experts,
+      only=o.only_experts,
+      rate=o.drop_rate,
+      seed=o.drop_seed,
+    )
     self._model, self._mesh = model, mesh
     self._counter = counting.Counter(
-        model, mesh, query_block=o.query_block, item_block=o.item_block,
-        bank_bytes=o.bank_bytes, v2t=o.v2t, ties=o.ties)
+      model,
+      mesh,
+      query_block=o.query_block,
+      item_block=o.item_block,
+      bank_bytes=o.bank_bytes,
+      v2t=o.v2t,
+      ties=o.ties,
+    )
     self.caveats = (base.LEAK_CAVEAT,) if base.is_leaky(model) else ()
     self.ranks: counting.Ranks | None = None
     self._ranked: list[weakref.ref] = []  # The variables that gave `ranks`.
@@ -128,17 +139,21 @@ class Evaluator:
     """
     items = self._collect(variables)
     self.ranks = self._counter.rank(
-        variables, items, self._queries, self._truth.item_of_query,
-        self._change_query)
+      variables,
+      items,
+      self._queries,
+      self._truth.item_of_query,
+      self._change_query,
+    )
     self._ranked = [weakref.ref(x) for x in jax.tree.leaves(variables)]
     return self._results()
 
   def report(
-      self,
-      variables: Any,
-      folder: str | pathlib.Path,
-      *,
-      queries: Sequence[str] | None = None,
+    self,
+    variables: Any,
+    folder: str | pathlib.Path,
+    *,
+    queries: Sequence[str] | None = None,
   ) -> pathlib.Path:
     """Writes `index.html` with ranked clips, and predictions if asked for.
 
@@ -159,32 +174,49 @@ class Evaluator:
     chosen = self._choose(queries)
     items = self._collect(variables)
     found = ranking_page.search(
-        self._model, self._mesh, variables, items, self._queries, chosen,
-        self._truth.item_of_query, self._change_query,
-        self._options.query_block)
+      self._model,
+      self._mesh,
+      variables,
+      items,
+      self._queries,
+      chosen,
+      self._truth.item_of_query,
+      self._change_query,
+      self._options.query_block,
+    )
     o = self._options
     page = ranking_page.build(
-        found, self._queries, self._items, self._truth,
-        available=items.available, text_ranks=self.ranks.text,
-        video_ranks=self.ranks.video, model=self._model,
-        leaky=base.is_leaky(self._model), title=o.title or self._name(),
-        facts=self._facts(drawn=queries is None))
+      found,
+      self._queries,
+      self._items,
+      self._truth,
+      available=items.available,
+      text_ranks=self.ranks.text,
+      video_ranks=self.ranks.video,
+      model=self._model,
+      leaky=base.is_leaky(self._model),
+      title=o.title or self._name(),
+      facts=self._facts(drawn=queries is None),
+    )
     path = folder / 'index.html'
     if jax.process_index() == 0:
       path = ranking_page.write(page, folder, videos=o.videos)
     if o.predictions:
       self.predict(
-          variables, folder / f'{self._name()}-predictions.csv', o.predictions,
-          items=items)
+        variables,
+        folder / f'{self._name()}-predictions.csv',
+        o.predictions,
+        items=items,
+      )
     return path
 
   def predict(
-      self,
-      variables: Any,
-      path: str | pathlib.Path,
-      k: int = 10,
-      *,
-      items: counting.Collection | None = None,
+    self,
+    variables: Any,
+    path: str | pathlib.Path,
+    k: int = 10,
+    *,
+    items: counting.Collection | None = None,
   ) -> None:
     """Writes the k best item numbers of every query, as challenges want them.
 
@@ -196,22 +228,34 @@ class Evaluator:
       items: encoded already.
     """
     predictions_lib.write(
-        self._model, self._mesh, variables, path, k,
-        items=items or self._collect(variables), queries=self._queries,
-        block=self._options.query_block, change=self._change_query)
+      self._model,
+      self._mesh,
+      variables,
+      path,
+      k,
+      items=items or self._collect(variables),
+      queries=self._queries,
+      block=self._options.query_block,
+      change=self._change_query,
+    )
 
   def _results(self) -> dict[str, float]:
     results = {}
     for direction, ranks in (
-        ('t2v', self.ranks.text), ('v2t', self.ranks.video)):
+      ('t2v', self.ranks.text),
+      ('v2t', self.ranks.video),
+    ):
       for name, value in ranks_lib.summary(ranks).items():
         results[f'{direction}_{name}'] = value
     return base.marked(results, self._model)
 
   def _collect(self, variables: Any) -> counting.Collection:
     return self._counter.collect(
-        variables, self._items, self._change_item,
-        self._options.no_expert == 'last')
+      variables,
+      self._items,
+      self._change_item,
+      self._options.no_expert == 'last',
+    )
 
   def _change_item(self, batch, rows):
     if self._hiding:
@@ -223,15 +267,19 @@ class Evaluator:
     # The leaky rule shows a query what its own video has left.
     if self._hiding and 'available' in batch:
       video = np.where(
-          rows >= 0, self._truth.item_of_query[np.maximum(rows, 0)], -1)
+        rows >= 0, self._truth.item_of_query[np.maximum(rows, 0)], -1
+      )
       left = self._hiding.apply(batch['available'], video)
       batch = dict(batch, available=left)
     return batch
 
   def _has_ranked(self, variables: Any) -> bool:
     leaves = jax.tree.leaves(variables)
-    return (self.ranks is not None and len(leaves) == len(self._ranked)
-            and all(ref() is x for ref, x in zip(self._ranked, leaves)))
+    return (
+      self.ranks is not None
+      and len(leaves) == len(self._ranked)
+      and all(ref() is x for ref, x in zip(self._ranked, leaves))
+    )
 
   def _choose(self, ids: Sequence[str] | None) -> np.ndarray:
     """Numbers of the queries to show."""
@@ -240,7 +288,8 @@ class Evaluator:
       unknown = [name for name in ids if name not in number]
       if unknown:
         raise ValueError(
-            f'no query {unknown[0]!r}; ids look like {self._queries.ids[0]!r}.')
+          f'no query {unknown[0]!r}; ids look like {self._queries.ids[0]!r}.'
+        )
       return np.array([number[name] for name in ids], np.int64)
     total = len(self._queries)
     rng = np.random.default_rng(self._options.report_seed)
@@ -250,7 +299,9 @@ class Evaluator:
   def _facts(self, drawn: bool) -> list[tuple[str, str]]:
     """What a reader of the report must know about the numbers."""
     o = self._options
-    facts = [('sample seed', str(o.report_seed))] if drawn else []
+    facts = [('system', type(self._model).__name__)]
+    if drawn:
+      facts.append(('sample seed', str(o.report_seed)))
     facts += [('ties', o.ties), ('v2t', o.v2t)]
     if o.drop_experts:
       facts.append(('hidden experts', ', '.join(o.drop_experts)))

@@ -44,5 +44,6 @@ def activation(name: str):
   """The function called `name`; ValueError lists those there are."""
   if name not in ACTIVATIONS:
     raise ValueError(
-        f'activation={name!r}: expected one of {sorted(ACTIVATIONS)}.')
+      f'activation={name!r}: expected one of {sorted(ACTIVATIONS)}.'
+    )
   return ACTIVATIONS[name]

@@ -24,12 +24,13 @@ class ContextGating(nn.Module):
 
   @nn.compact
   def __call__(
-      self, x: Array, *, train: bool, where: Array | None = None
+    self, x: Array, *, train: bool, where: Array | None = None
   ) -> Array:
     gate = Linear(self.features, self.features, num=self.num, name='fc')(x)
     if self.norm:
       gate = BatchNorm(name='batch_norm', dtype=self.num.wide)(
-          gate, train=train, where=where)
+        gate, train=train, where=where
+      )
     return x.astype(gate.dtype) * jax.nn.sigmoid(gate)
 
 
@@ -45,11 +46,12 @@ class GatedUnit(nn.Module):
 
   @nn.compact
   def __call__(
-      self, x: Array, *, train: bool, where: Array | None = None
+    self, x: Array, *, train: bool, where: Array | None = None
   ) -> Array:
     x = Linear(self.in_features, self.features, num=self.num, name='fc')(x)
     x = ContextGating(self.features, num=self.num, name='gate')(
-        x, train=train, where=where)
+      x, train=train, where=where
+    )
     return similarity.l2_normalize(x)
 
 
@@ -64,10 +66,11 @@ class MimicUnit(nn.Module):
 
   @nn.compact
   def __call__(
-      self, x: Array, *, train: bool, where: Array | None = None
+    self, x: Array, *, train: bool, where: Array | None = None
   ) -> Array:
     x = ContextGating(self.features, num=self.num, name='gate')(
-        x, train=train, where=where)
+      x, train=train, where=where
+    )
     return similarity.l2_normalize(x)
 
 
@@ -81,7 +84,8 @@ class Projection(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     return similarity.l2_normalize(
-        Linear(self.in_features, self.features, num=self.num, name='fc')(x))
+      Linear(self.in_features, self.features, num=self.num, name='fc')(x)
+    )
 
 
 class ReasoningUnit(nn.Module):
@@ -97,12 +101,14 @@ class ReasoningUnit(nn.Module):
 
   @nn.compact
   def __call__(
-      self, x: Array, mask: Array, *, train: bool, where: Array | None = None
+    self, x: Array, mask: Array, *, train: bool, where: Array | None = None
   ) -> Array:
     own = Linear(self.features, self.features, num=self.num, name='fc')(x)
     own = BatchNorm(name='own_norm', dtype=self.num.wide)(
-        own, train=train, where=where)
+      own, train=train, where=where
+    )
     mask = BatchNorm(name='mask_norm', dtype=self.num.wide)(
-        mask, train=train, where=where)
+      mask, train=train, where=where
+    )
     gated = x.astype(own.dtype) * jax.nn.sigmoid(own + mask)
     return similarity.l2_normalize(gated)

@@ -29,11 +29,12 @@ class Numerics:
   def __post_init__(self):
     if self.dtype not in ('float32', 'bfloat16', 'float16', 'float64'):
       raise ValueError(
-          f'dtype={self.dtype!r}: expected float32, bfloat16, float16 or '
-          'float64.')
+        f'dtype={self.dtype!r}: expected float32, bfloat16, float16 or float64.'
+      )
     if self.linear_init not in ('torch', 'xavier'):
       raise ValueError(
-          f"linear_init={self.linear_init!r}: expected 'torch' or 'xavier'.")
+        f"linear_init={self.linear_init!r}: expected 'torch' or 'xavier'."
+      )
 
   @property
   def wide(self) -> jnp.dtype:
@@ -42,8 +43,9 @@ class Numerics:
 
   def dot(self, x: Array, kernel: Array) -> Array:
     """x @ kernel in `dtype`."""
-    return jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype),
-                   precision=self.precision)
+    return jnp.dot(
+      x.astype(self.dtype), kernel.astype(self.dtype), precision=self.precision
+    )
 
   def kernel_init(self, fan_in: int):
     if self.linear_init == 'xavier':
@@ -58,7 +60,7 @@ class Numerics:
 
 def symmetric_uniform(fan_in: int):
   """Uniform within +-1/sqrt(fan_in): `torch.nn.Linear.reset_parameters`."""
-  bound = fan_in ** -0.5
+  bound = fan_in**-0.5
 
   def init(key, shape, dtype=jnp.float32):
     return jax.random.uniform(key, shape, dtype, -bound, bound)
@@ -87,15 +89,19 @@ class Linear(nn.Module):
   def setup(self):
     fan_in = self.in_features * self.parts
     self.kernel = self.param(
-        'kernel', self.num.kernel_init(fan_in), (fan_in, self.features),
-        self.num.wide)
+      'kernel',
+      self.num.kernel_init(fan_in),
+      (fan_in, self.features),
+      self.num.wide,
+    )
     self.bias = self.param(
-        'bias', self.num.bias_init(fan_in), (self.features,), self.num.wide)
+      'bias', self.num.bias_init(fan_in), (self.features,), self.num.wide
+    )
 
   def part(self, x: Array, index: int) -> Array:
     """Share of part `index` in the product, without the bias."""
     start = index * self.in_features
-    return self.num.dot(x, self.kernel[start:start + self.in_features])
+    return self.num.dot(x, self.kernel[start : start + self.in_features])
 
   def offset(self) -> Array:
     return self.bias.astype(self.num.dtype)

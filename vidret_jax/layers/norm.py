@@ -32,8 +32,12 @@ class BatchNorm(nn.Module):
 
   @nn.compact
   def __call__(
-      self, x: Array, *, train: bool, where: Array | None = None,
-      stacked: bool = False,
+    self,
+    x: Array,
+    *,
+    train: bool,
+    where: Array | None = None,
+    stacked: bool = False,
   ) -> Array:
     """Normalises x.
 

@@ -39,8 +39,12 @@ class NetVLAD(nn.Module):
 
   @nn.compact
   def __call__(
-      self, x: Array, *, train: bool, where: Array | None = None,
-      token_mask: Array | None = None,
+    self,
+    x: Array,
+    *,
+    train: bool,
+    where: Array | None = None,
+    token_mask: Array | None = None,
   ) -> Array:
     """Pools tokens.
 
@@ -55,30 +59,35 @@ class NetVLAD(nn.Module):
       of unit norm; zero for an item whose tokens are all masked.
     """
     b, n, d = x.shape
-    init = nn.initializers.normal(d ** -0.5)
+    init = nn.initializers.normal(d**-0.5)
     assign = self.param(
-        'clusters', init, (d, self.clusters + self.ghosts), self.num.wide)
-    centres = self.param(
-        'centres', init, (d, self.clusters), self.num.wide)
+      'clusters', init, (d, self.clusters + self.ghosts), self.num.wide
+    )
+    centres = self.param('centres', init, (d, self.clusters), self.num.wide)
     rows = None if where is None else jnp.broadcast_to(where[:, None], (b, n))
     if self.masked:
       if token_mask is None:
         raise ValueError(
-            f'{self.name}: masked pooling needs the token mask [b, n] of this '
-            'input (text_mask, or experts_mask[<name>]).')
+          f'{self.name}: masked pooling needs the token mask [b, n] of this '
+          'input (text_mask, or experts_mask[<name>]).'
+        )
       rows = token_mask if rows is None else rows & token_mask
 
     logits = self.num.dot(x.reshape(b * n, d), assign)
     logits = BatchNorm(name='batch_norm', dtype=self.num.wide)(
-        logits, train=train, where=None if rows is None else rows.reshape(-1))
+      logits, train=train, where=None if rows is None else rows.reshape(-1)
+    )
     a = jax.nn.softmax(logits.astype(self.num.wide), axis=-1)
-    a = a[:, :self.clusters].reshape(b, n, self.clusters)
+    a = a[:, : self.clusters].reshape(b, n, self.clusters)
     if self.masked:
       a = jnp.where(token_mask[..., None], a, jnp.zeros((), a.dtype))
 
     sums_bdc = jnp.einsum(
-        'bnc,bnd->bdc', a.astype(self.num.dtype), x.astype(self.num.dtype),
-        precision=self.num.precision).astype(self.num.wide)
+      'bnc,bnd->bdc',
+      a.astype(self.num.dtype),
+      x.astype(self.num.dtype),
+      precision=self.num.precision,
+    ).astype(self.num.wide)
     vlad_bdc = sums_bdc - a.sum(1)[:, None, :] * centres
     vlad_bdc = similarity.l2_normalize(vlad_bdc, axis=1)
     flat = similarity.l2_normalize(vlad_bdc.reshape(b, d * self.clusters))

@@ -48,11 +48,13 @@ class Chain(nn.Module):
 
   def setup(self):
     self.norms = [
-        BatchNorm(dtype=self.num.wide)
-        for _ in range(self.layers if self.norm else 0)]
+      BatchNorm(dtype=self.num.wide)
+      for _ in range(self.layers if self.norm else 0)
+    ]
     self.linears = [
-        Linear(self.features, self.features, num=self.num)
-        for _ in range(self.layers)]
+      Linear(self.features, self.features, num=self.num)
+      for _ in range(self.layers)
+    ]
     self.act = activation(self.activation)
 
   def hidden(self, x: Array, *, train: bool, where: Array | None) -> Array:
@@ -115,22 +117,25 @@ class CollaborativeGating(nn.Module):
   def setup(self):
     if self.kind not in KINDS:
       raise ValueError(
-          f'gating={self.kind!r}: expected one of {", ".join(KINDS)}.')
+        f'gating={self.kind!r}: expected one of {", ".join(KINDS)}.'
+      )
     if len(self.names) < 2:
       raise ValueError(
-          f'gating={self.kind!r} relates experts to each other: it needs two '
-          f'or more, found {list(self.names)}.')
+        f'gating={self.kind!r} relates experts to each other: it needs two '
+        f'or more, found {list(self.names)}.'
+      )
     if self.g_layers < 1 or self.h_layers < 0:
       raise ValueError(
-          f'g_layers={self.g_layers}, h_layers={self.h_layers}: expected at '
-          'least one layer in g and none or more in h.')
+        f'g_layers={self.g_layers}, h_layers={self.h_layers}: expected at '
+        'least one layer in g and none or more in h.'
+      )
     d, num = self.features, self.num
     if self.kind == 'pairwise_star_specific':
       self.g_in = [Linear(d, d, parts=2, num=num) for _ in self.names]
       self.g_mid = [Linear(d, d, num=num) for _ in self.names]
     elif self.kind == 'pairwise_star_tensor':
       self.reduce = Linear(d, _TENSOR_DIM, num=num)
-      self.g_in = Linear(_TENSOR_DIM ** 2, d, num=num)
+      self.g_in = Linear(_TENSOR_DIM**2, d, num=num)
     else:
       self.g_in = Linear(d, d, parts=self._members(), num=num)
     if self.kind == 'legacy_2019':
@@ -143,8 +148,12 @@ class CollaborativeGating(nn.Module):
     return 3 if self.kind == 'triplet' else 2
 
   def __call__(
-      self, experts: list[Array], available: Array, *, train: bool,
-      where: Array | None = None,
+    self,
+    experts: list[Array],
+    available: Array,
+    *,
+    train: bool,
+    where: Array | None = None,
   ) -> list[Array]:
     """Gates the experts.
 
@@ -181,8 +190,9 @@ class CollaborativeGating(nn.Module):
       mask = self.g.last(mean, number / (number + _EPS))
       out.append(self._gate(name, experts[m], mask, train, where))
       if self.sequential and m + 1 < count:
-        rest = {r: x.at[m].set(self.g_in.part(out[m], r))
-                for r, x in rest.items()}
+        rest = {
+          r: x.at[m].set(self.g_in.part(out[m], r)) for r, x in rest.items()
+        }
     return out
 
   def _partners(self, m, count):
@@ -202,20 +212,26 @@ class CollaborativeGating(nn.Module):
     have = have_mb[..., None]
     mean = (e_mbd * have).sum(0) / have.sum(0)
     if self.kind == 'pairwise_star':
-      z = (self.g_in.part(e_mbd, 0) + self.g_in.part(mean, 1)
-           + self.g_in.offset())
+      z = (
+        self.g_in.part(e_mbd, 0) + self.g_in.part(mean, 1) + self.g_in.offset()
+      )
     elif self.kind == 'pairwise_star_tensor':
       left, right = self.reduce(e_mbd), self.reduce(mean)
       outer = left[..., :, None] * right[None, :, None, :]
       z = self.g_in(outer.reshape(*left.shape[:2], -1))
     else:
       act = activation(self.activation)
-      z = jnp.stack([
+      z = jnp.stack(
+        [
           mid(act(first.part(e, 0) + first.part(mean, 1) + first.offset()))
-          for e, first, mid in zip(experts, self.g_in, self.g_mid)])
+          for e, first, mid in zip(experts, self.g_in, self.g_mid)
+        ]
+      )
     masks = self.g(z, train=train, where=where) * have
-    return [self._gate(n, e, mask, train, where)
-            for n, e, mask in zip(self.names, experts, masks)]
+    return [
+      self._gate(n, e, mask, train, where)
+      for n, e, mask in zip(self.names, experts, masks)
+    ]
 
   def _gate(self, name, expert, mask, train, where):
     if self.kind == 'legacy_2019':

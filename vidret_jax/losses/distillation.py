@@ -9,9 +9,7 @@ from vidret_jax.ops import masks
 Array = jax.Array
 
 
-def teacher_similarity(
-    text: Array, video: Array, *, precision=None
-) -> Array:
+def teacher_similarity(text: Array, video: Array, *, precision=None) -> Array:
   """Mean over teachers of text . video, summed over experts.
 
   Neither mixture weights nor availability enter (upstream trainer).
@@ -27,15 +25,19 @@ def teacher_similarity(
   """
   if text.ndim != 3 or text.shape[1:] != video.shape[1:]:
     raise ValueError(
-        f'teacher_text {tuple(text.shape)} and teacher_video '
-        f'{tuple(video.shape)}: expected [b, teachers, width] in both.')
+      f'teacher_text {tuple(text.shape)} and teacher_video '
+      f'{tuple(video.shape)}: expected [b, teachers, width] in both.'
+    )
   total = jnp.einsum('qte,vte->qv', text, video, precision=precision)
   return jax.lax.stop_gradient(total / text.shape[1])
 
 
 def smooth_l1(
-    sim_qv: Array, target_qv: Array, *, beta: float = 1.0,
-    where: Array | None = None,
+  sim_qv: Array,
+  target_qv: Array,
+  *,
+  beta: float = 1.0,
+  where: Array | None = None,
 ) -> Array:
   """Huber-like distance of two similarity matrices, mean over valid pairs.
 

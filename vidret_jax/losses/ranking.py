@@ -10,8 +10,11 @@ Array = jax.Array
 
 
 def max_margin(
-    sim_qv: Array, margin: float, *, fix_norm: bool = True,
-    where: Array | None = None,
+  sim_qv: Array,
+  margin: float,
+  *,
+  fix_norm: bool = True,
+  where: Array | None = None,
 ) -> Array:
   """Bidirectional max-margin loss over all negatives.
 
@@ -33,16 +36,18 @@ def max_margin(
   n = sim_qv.shape[0]
   if sim_qv.shape != (n, n):
     raise ValueError(
-        f'max_margin needs matched pairs on a diagonal: expected a square '
-        f'matrix, found {tuple(sim_qv.shape)}.')
+      f'max_margin needs matched pairs on a diagonal: expected a square '
+      f'matrix, found {tuple(sim_qv.shape)}.'
+    )
   if where is None:
     where = jnp.ones((n,), bool)
   pairs = masks.pair_mask(where)
   # Masked here, too, so that nothing non-finite reaches the gradient.
   sim_qv = jnp.where(pairs, sim_qv, 0)
   matched = jnp.diagonal(sim_qv)
-  cost = (jax.nn.relu(margin - matched[:, None] + sim_qv)
-          + jax.nn.relu(margin - matched[None, :] + sim_qv))
+  cost = jax.nn.relu(margin - matched[:, None] + sim_qv) + jax.nn.relu(
+    margin - matched[None, :] + sim_qv
+  )
   if fix_norm:
     pairs = pairs & ~jnp.eye(n, dtype=bool)
   return masks.masked_mean(cost, pairs, (0, 1)) / 2

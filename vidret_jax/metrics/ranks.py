@@ -19,13 +19,12 @@ CUTOFFS = (1, 5, 10, 50)
 def check_option(name: str, value: str, known: tuple[str, ...]) -> str:
   """Returns `value`, or raises ValueError that lists the known ones."""
   if value not in known:
-    raise ValueError(
-        f'{name}={value!r}: expected one of {", ".join(known)}.')
+    raise ValueError(f'{name}={value!r}: expected one of {", ".join(known)}.')
   return value
 
 
 def from_counts(
-    greater: np.ndarray, equal: np.ndarray, ties: str = 'mean'
+  greater: np.ndarray, equal: np.ndarray, ties: str = 'mean'
 ) -> np.ndarray:
   """Ranks from the counts of better and of equal candidates.
 
@@ -50,7 +49,7 @@ def _rank_rows(scores: np.ndarray, own: np.ndarray, ties: str) -> np.ndarray:
 
 
 def text_to_video(
-    sim_qv: np.ndarray, item_of_query: np.ndarray, ties: str = 'mean'
+  sim_qv: np.ndarray, item_of_query: np.ndarray, ties: str = 'mean'
 ) -> np.ndarray:
   """Ranks of every query's own item among all items: float64 [q]."""
   own = sim_qv[np.arange(len(sim_qv)), item_of_query]
@@ -58,10 +57,10 @@ def text_to_video(
 
 
 def video_to_text(
-    sim_qv: np.ndarray,
-    item_of_query: np.ndarray,
-    ties: str = 'mean',
-    v2t: str = 'best_caption',
+  sim_qv: np.ndarray,
+  item_of_query: np.ndarray,
+  ties: str = 'mean',
+  v2t: str = 'best_caption',
 ) -> np.ndarray:
   """Ranks of every item's own captions among all captions: float64 [v].
 
@@ -89,7 +88,7 @@ def video_to_text(
 
 
 def as_classification(
-    sim_qv: np.ndarray, positive: np.ndarray, ties: str = 'mean'
+  sim_qv: np.ndarray, positive: np.ndarray, ties: str = 'mean'
 ) -> np.ndarray:
   """Ranks of every right label of every item (CE, retrieval_as_classification).
 
@@ -109,8 +108,9 @@ def as_classification(
   out = []
   for scores, right in zip(sim_qv.T, np.asarray(positive, bool).T):
     own = scores[right]
-    ranks = _rank_rows(np.broadcast_to(scores, (len(own), len(scores))), own,
-                       ties)
+    ranks = _rank_rows(
+      np.broadcast_to(scores, (len(own), len(scores))), own, ties
+    )
     out.append(ranks - np.arange(len(own)))
   return np.concatenate(out)
 
@@ -134,12 +134,14 @@ def summary(ranks: np.ndarray) -> dict[str, float]:
   ranks = np.asarray(ranks, np.float64)
   if not ranks.size or np.isnan(ranks).any():
     raise ValueError(
-        f'Cannot summarise {ranks.size} ranks, {np.isnan(ranks).sum()} of them '
-        'NaN; a split without queries, or scores that were never checked?')
+      f'Cannot summarise {ranks.size} ranks, {np.isnan(ranks).sum()} of them '
+      'NaN; a split without queries, or scores that were never checked?'
+    )
   n = len(ranks)
   out = {
-      f'R@{k}': float(100 * ((ranks == 0) if k == 1 else (ranks < k)).sum() / n)
-      for k in CUTOFFS}
+    f'R@{k}': float(100 * ((ranks == 0) if k == 1 else (ranks < k)).sum() / n)
+    for k in CUTOFFS
+  }
   out['MdR'] = float(np.median(ranks) + 1)
   out['MnR'] = float(ranks.mean() + 1)
   out['geom'] = geometric_mean(out)

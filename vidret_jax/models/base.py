@@ -48,6 +48,7 @@ class Retriever(nn.Module):
       At least `score` [q, k]. Here it is `score` of one query against its own
       k candidates; systems with a second, dearer stage override it.
     """
+
     def one(query, items):
       query = jax.tree.map(lambda x: x[None], query)
       return self.score(query, items)[0]
@@ -55,7 +56,7 @@ class Retriever(nn.Module):
     return {'score': jax.vmap(one)(q, cand)}
 
   def loss(
-      self, batch: Batch, *, step: Array | int, train: bool
+    self, batch: Batch, *, step: Array | int, train: bool
   ) -> tuple[Array, dict[str, Array]]:
     """Training objective: a scalar, and scalars to log.
 
@@ -74,6 +75,7 @@ def row_mask(batch: Batch, rows: int) -> Array:
     return jnp.ones((rows,), bool)
   if mask.shape != (rows,):
     raise ValueError(
-        f"batch['_mask'] has shape {tuple(mask.shape)}, expected ({rows},): "
-        'one boolean per example.')
+      f"batch['_mask'] has shape {tuple(mask.shape)}, expected ({rows},): "
+      'one boolean per example.'
+    )
   return mask.astype(bool)

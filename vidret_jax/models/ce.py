@@ -30,8 +30,8 @@ GATINGS = KINDS + ('none', 'mimic', 'concat', 'concat_mix')
 
 # g and h of the first release are two plain layers with a ReLU between them.
 _NETWORK_2019 = dict(
-    include_self=False, g_layers=2, h_layers=1, g_norm=False,
-    activation='relu')
+  include_self=False, g_layers=2, h_layers=1, g_norm=False, activation='relu'
+)
 
 
 class CollaborativeExperts(base.Retriever):
@@ -90,42 +90,61 @@ class CollaborativeExperts(base.Retriever):
   def setup(self):
     num = self.num
     self.video_pooling = {
-        e.key: NetVLAD(e.dim, e.clusters, masked=self.masked_vlad, num=num)
-        for e in self.experts if e.max_tokens}
+      e.key: NetVLAD(e.dim, e.clusters, masked=self.masked_vlad, num=num)
+      for e in self.experts
+      if e.max_tokens
+    }
     if self.text.clusters:
       self.text_pooling = NetVLAD(
-          self.text.dim, self.text.clusters, self.text.ghosts,
-          masked=self.masked_vlad, num=num)
+        self.text.dim,
+        self.text.clusters,
+        self.text.ghosts,
+        masked=self.masked_vlad,
+        num=num,
+      )
     p = self.text.pooled
     self.mixing = Linear(p, len(self.experts), num=num)
     if self.projects:
       self.projection = {
-          e.key: gating_lib.Projection(e.pooled, self.dim, num=num)
-          for e in self.experts}
+        e.key: gating_lib.Projection(e.pooled, self.dim, num=num)
+        for e in self.experts
+      }
     if self.relates:
       self.relation = CollaborativeGating(
-          tuple(e.key for e in self.experts), self.dim, self.gating,
-          self.include_self, self.g_layers, self.h_layers, self.g_norm,
-          self.activation, self.sequential, num)
+        tuple(e.key for e in self.experts),
+        self.dim,
+        self.gating,
+        self.include_self,
+        self.g_layers,
+        self.h_layers,
+        self.g_norm,
+        self.activation,
+        self.sequential,
+        num,
+      )
     elif self.gating == 'mimic':
       self.video_unit = {
-          e.key: gating_lib.MimicUnit(self.dim, num=num)
-          for e in self.experts}
+        e.key: gating_lib.MimicUnit(self.dim, num=num) for e in self.experts
+      }
     elif self.gating == 'none':
       self.video_unit = {
-          e.key: gating_lib.GatedUnit(e.pooled, e.dim, num=num)
-          for e in self.experts}
+        e.key: gating_lib.GatedUnit(e.pooled, e.dim, num=num)
+        for e in self.experts
+      }
     elif self.gating == 'concat_mix':
       whole = sum(e.pooled for e in self.experts)
       self.video_unit = {
-          'all': gating_lib.GatedUnit(whole, sum(self.sizes), num=num)}
+        'all': gating_lib.GatedUnit(whole, sum(self.sizes), num=num)
+      }
     if self.gating == 'concat_mix':
       self.text_unit = {
-          'all': gating_lib.GatedUnit(p, sum(self.sizes), num=num)}
+        'all': gating_lib.GatedUnit(p, sum(self.sizes), num=num)
+      }
     elif self.gating != 'concat':
       self.text_unit = {
-          e.key: gating_lib.GatedUnit(p, size, num=num)
-          for e, size in zip(self.experts, self.sizes)}
+        e.key: gating_lib.GatedUnit(p, size, num=num)
+        for e, size in zip(self.experts, self.sizes)
+      }
 
   def pool_text(self, batch: Batch, *, train: bool = False) -> Array:
     """NetVLAD over tokens: [b, text.pooled], or [b * k, text.pooled]."""
@@ -141,11 +160,14 @@ class CollaborativeExperts(base.Retriever):
     if token_mask is not None:
       token_mask = token_mask.reshape(tokens.shape[:2])
     return self.text_pooling(
-        tokens, train=train, where=ce_inputs.repeat(batch, valid, captions),
-        token_mask=token_mask)
+      tokens,
+      train=train,
+      where=ce_inputs.repeat(batch, valid, captions),
+      token_mask=token_mask,
+    )
 
   def pool_video(
-      self, batch: Batch, *, train: bool = False
+    self, batch: Batch, *, train: bool = False
   ) -> dict[str, Array]:
     """One vector per expert and video: {name: [b, pooled]}.
 
@@ -162,15 +184,19 @@ class CollaborativeExperts(base.Retriever):
       x = masks.zero_rows(x, keep)
       if e.max_tokens:
         x = self.video_pooling[e.key](
-            x, train=train, where=where,
-            token_mask=batch.get('experts_mask', {}).get(e.name))
+          x,
+          train=train,
+          where=where,
+          token_mask=batch.get('experts_mask', {}).get(e.name),
+        )
       pooled[e.name] = x
     return pooled
 
   def project(self, pooled: Mapping[str, Array]) -> dict[str, Array]:
     """Shared-space projections {name: [b, dim]} of `pool_video`'s output."""
-    return {e.name: self.projection[e.key](pooled[e.name])
-            for e in self.experts}
+    return {
+      e.name: self.projection[e.key](pooled[e.name]) for e in self.experts
+    }
 
   def encode_query(self, batch: Batch, *, train: bool = False) -> Emb:
     """Embeds captions: `text` [b, l, d] or [b, k, l, d] for k per video."""
@@ -187,16 +213,23 @@ class CollaborativeExperts(base.Retriever):
       embed = pooled
     else:
       embed = jnp.concatenate(
-          [unit(pooled, train=train, where=where)
-           for unit in self.text_unit.values()], axis=-1)
+        [
+          unit(pooled, train=train, where=where)
+          for unit in self.text_unit.values()
+        ],
+        axis=-1,
+      )
     shape = (rows, *captions)
-    emb = dict(embed=embed.astype(self.num.wide).reshape(*shape, -1),
-               weights=weights.reshape(*shape, -1))
+    emb = dict(
+      embed=embed.astype(self.num.wide).reshape(*shape, -1),
+      weights=weights.reshape(*shape, -1),
+    )
     if self.availability == 'legacy_2019':
       ce_inputs.check_own(batch, len(self.experts))
       own = ce_inputs.fill(batch['available'], batch)
       emb['own'] = jnp.broadcast_to(
-          own.reshape(rows, *(1,) * len(captions), -1), emb['weights'].shape)
+        own.reshape(rows, *(1,) * len(captions), -1), emb['weights'].shape
+      )
     return emb
 
   def encode_item(self, batch: Batch, *, train: bool = False) -> Emb:
@@ -206,16 +239,21 @@ class CollaborativeExperts(base.Retriever):
     available = ce_inputs.fill(batch['available'], batch)
     xs = [pooled[e.name] for e in self.experts]
     if self.gating == 'concat_mix':
-      xs = [self.video_unit['all'](
-          jnp.concatenate(xs, -1), train=train, where=where)]
+      xs = [
+        self.video_unit['all'](
+          jnp.concatenate(xs, -1), train=train, where=where
+        )
+      ]
     elif self.relates:
       projected = list(self.project(pooled).values())
       xs = self.relation(projected, available, train=train, where=where)
     elif self.gating != 'concat':
       if self.gating == 'mimic':
         xs = list(self.project(pooled).values())
-      xs = [unit(x, train=train, where=where)
-            for x, unit in zip(xs, self.video_unit.values())]
+      xs = [
+        unit(x, train=train, where=where)
+        for x, unit in zip(xs, self.video_unit.values())
+      ]
     embed = jnp.concatenate(xs, -1).astype(self.num.wide)
     return dict(embed=embed, available=available)
 
@@ -233,10 +271,11 @@ class CollaborativeExperts(base.Retriever):
       return similarity.dot_all(q['embed'], v['embed'], **kw)
     if self.availability == 'legacy_2019':
       return similarity.own_mixture(
-          q['embed'], q['weights'], q['own'], v['embed'], self.sizes, **kw)
+        q['embed'], q['weights'], q['own'], v['embed'], self.sizes, **kw
+      )
     return similarity.available_mixture(
-        q['embed'], q['weights'], v['embed'], v['available'], self.sizes,
-        **kw)
+      q['embed'], q['weights'], v['embed'], v['available'], self.sizes, **kw
+    )
 
   def _concat_score(self, text, video, kw):
     """Inner product after zero padding the shorter side."""
@@ -247,7 +286,7 @@ class CollaborativeExperts(base.Retriever):
     return similarity.dot_all(text[:, :n], video[:, :n], **kw)
 
   def loss(
-      self, batch: Batch, *, step: Array | int, train: bool
+    self, batch: Batch, *, step: Array | int, train: bool
   ) -> tuple[Array, dict[str, Array]]:
     """Max-margin ranking of the batch's pairs, plus TeachText's term."""
     del step
@@ -256,29 +295,39 @@ class CollaborativeExperts(base.Retriever):
     v = self.encode_item(batch, train=train)
     sim = self.score(q, v)
     total = rank = ranking.max_margin(
-        sim, self.margin, fix_norm=self.fix_norm, where=where)
+      sim, self.margin, fix_norm=self.fix_norm, where=where
+    )
     logs = dict(ranking=rank)
     if self.distill:
       ce_inputs.check_teachers(batch)
       target = distillation.teacher_similarity(
-          batch['teacher_text'], batch['teacher_video'],
-          precision=self.num.precision)
+        batch['teacher_text'],
+        batch['teacher_video'],
+        precision=self.num.precision,
+      )
       logs['distillation'] = distillation.smooth_l1(sim, target, where=where)
       total = total + self.distill * logs['distillation']
     return total, logs
 
   def split(self, embed: Array) -> dict[str, Array]:
     """`embed` cut into its experts: {name: [..., size]}."""
-    ends = [sum(self.sizes[:i + 1]) for i in range(len(self.sizes) - 1)]
+    ends = [sum(self.sizes[: i + 1]) for i in range(len(self.sizes) - 1)]
     return dict(zip(self.expert_names, jnp.split(embed, ends, axis=-1)))
 
 
 def make(
-    experts, text, *, dim: int = 768, gating: str = 'pairwise',
-    mixture: str = 'learned', missing: str = 'renormalise',
-    availability: str = 'candidate', dtype: str = 'float32',
-    precision: str | None = 'highest', linear_init: str = 'torch',
-    **options: Any,
+  experts,
+  text,
+  *,
+  dim: int = 768,
+  gating: str = 'pairwise',
+  mixture: str = 'learned',
+  missing: str = 'renormalise',
+  availability: str = 'candidate',
+  dtype: str = 'float32',
+  precision: str | None = 'highest',
+  linear_init: str = 'torch',
+  **options: Any,
 ) -> CollaborativeExperts:
   """Builds CE, MoEE or an ablation from plain values.
 
@@ -305,14 +354,22 @@ def make(
     ValueError: an unknown option or value; the message lists what there is.
   """
   ce_inputs.check_choices(
-      gating=(gating, GATINGS), mixture=(mixture, ('learned', 'uniform')),
-      missing=(missing, ('renormalise', 'keep')),
-      availability=(availability, ('candidate', 'legacy_2019')))
+    gating=(gating, GATINGS),
+    mixture=(mixture, ('learned', 'uniform')),
+    missing=(missing, ('renormalise', 'keep')),
+    availability=(availability, ('candidate', 'legacy_2019')),
+  )
   ce_inputs.check_options(options, CollaborativeExperts)
   if gating == 'legacy_2019':
     options = {**_NETWORK_2019, **options}
   return CollaborativeExperts(
-      experts=ce_inputs.parse_experts(experts),
-      text=ce_inputs.parse_text(text), dim=dim, gating=gating,
-      mixture=mixture, missing=missing, availability=availability,
-      num=Numerics(dtype, precision, linear_init), **options)
+    experts=ce_inputs.parse_experts(experts),
+    text=ce_inputs.parse_text(text),
+    dim=dim,
+    gating=gating,
+    mixture=mixture,
+    missing=missing,
+    availability=availability,
+    num=Numerics(dtype, precision, linear_init),
+    **options,
+  )

@@ -29,9 +29,10 @@ class Expert:
   def __post_init__(self):
     if bool(self.max_tokens) != bool(self.clusters):
       raise ValueError(
-          f'expert {self.name!r}: a variable expert needs both max_tokens and '
-          f'clusters, found max_tokens={self.max_tokens}, '
-          f'clusters={self.clusters}.')
+        f'expert {self.name!r}: a variable expert needs both max_tokens and '
+        f'clusters, found max_tokens={self.max_tokens}, '
+        f'clusters={self.clusters}.'
+      )
 
   @property
   def key(self) -> str:
@@ -74,14 +75,16 @@ def parse_experts(experts) -> tuple[Expert, ...]:
       parsed.append(Expert(name, **fields))
     except (TypeError, ValueError) as error:
       raise ValueError(
-          f'model.experts: expected (name, dict(dim=, [max_tokens=, '
-          f'clusters=])), found {entry!r}: {error}') from error
+        f'model.experts: expected (name, dict(dim=, [max_tokens=, '
+        f'clusters=])), found {entry!r}: {error}'
+      ) from error
   keys = [e.key for e in parsed]
   twice = sorted({k for k in keys if keys.count(k) > 1})
   if not parsed or twice:
     raise ValueError(
-        'model.experts: expected one or more distinct names, found '
-        f'{[e.name for e in parsed]}, twice: {twice}.')
+      'model.experts: expected one or more distinct names, found '
+      f'{[e.name for e in parsed]}, twice: {twice}.'
+    )
   return tuple(sorted(parsed, key=lambda e: e.name))
 
 
@@ -96,8 +99,9 @@ def parse_text(text) -> Text:
     return Text(**fields)
   except TypeError as error:
     raise ValueError(
-        'model.text: expected dict(dim=, max_tokens=, clusters=, ghosts=0), '
-        f'found {dict(text)!r}.') from error
+      'model.text: expected dict(dim=, max_tokens=, clusters=, ghosts=0), '
+      f'found {dict(text)!r}.'
+    ) from error
 
 
 def check_choices(**choices) -> None:
@@ -105,7 +109,8 @@ def check_choices(**choices) -> None:
   for option, (value, known) in choices.items():
     if value not in known:
       raise ValueError(
-          f'model.{option}={value!r}: expected one of {", ".join(known)}.')
+        f'model.{option}={value!r}: expected one of {", ".join(known)}.'
+      )
 
 
 def check_options(options, cls) -> None:
@@ -113,15 +118,17 @@ def check_options(options, cls) -> None:
   unknown = sorted(set(options) - known)
   if unknown:
     raise ValueError(
-        f'model: unknown option(s) {", ".join(unknown)}; '
-        f'known: {", ".join(sorted(known))}.')
+      f'model: unknown option(s) {", ".join(unknown)}; '
+      f'known: {", ".join(sorted(known))}.'
+    )
 
 
 def _entry(batch: Batch, key: str):
   if key not in batch:
     raise KeyError(
-        f'batch[{key!r}] is missing; the batch has {", ".join(sorted(batch))}. '
-        'Check `input.data` and the evaluator\'s `data.view`.')
+      f'batch[{key!r}] is missing; the batch has {", ".join(sorted(batch))}. '
+      "Check `input.data` and the evaluator's `data.view`."
+    )
   return batch[key]
 
 
@@ -131,10 +138,11 @@ def check_text(batch: Batch, text: Text) -> None:
   expected = (text.max_tokens, text.dim)
   if len(shape) not in (3, 4) or shape[-2:] != expected:
     raise ValueError(
-        f"batch['text'] has shape {shape}, expected (batch, [captions,] "
-        f'{expected[0]}, {expected[1]}): model.text says '
-        f'max_tokens={text.max_tokens}, dim={text.dim}. Does the text encoder '
-        'of input.data match?')
+      f"batch['text'] has shape {shape}, expected (batch, [captions,] "
+      f'{expected[0]}, {expected[1]}): model.text says '
+      f'max_tokens={text.max_tokens}, dim={text.dim}. Does the text encoder '
+      'of input.data match?'
+    )
 
 
 def check_experts(batch: Batch, experts: tuple[Expert, ...]) -> None:
@@ -143,22 +151,25 @@ def check_experts(batch: Batch, experts: tuple[Expert, ...]) -> None:
   names = [e.name for e in experts]
   if sorted(found) != names:
     raise ValueError(
-        f"batch['experts'] lacks {sorted(set(names) - set(found))} and has "
-        f'unknown {sorted(set(found) - set(names))}; model.experts and '
-        'input.data.experts must name the same experts.')
+      f"batch['experts'] lacks {sorted(set(names) - set(found))} and has "
+      f'unknown {sorted(set(found) - set(names))}; model.experts and '
+      'input.data.experts must name the same experts.'
+    )
   available = tuple(_entry(batch, 'available').shape)
   if len(available) != 2 or available[1] != len(experts):
     raise ValueError(
-        f"batch['available'] has shape {available}, expected (batch, "
-        f'{len(experts)}): one column per expert, sorted by name.')
+      f"batch['available'] has shape {available}, expected (batch, "
+      f'{len(experts)}): one column per expert, sorted by name.'
+    )
   for e in experts:
     shape = tuple(found[e.name].shape)
     if shape != (available[0], *e.shape):
       raise ValueError(
-          f"batch['experts'][{e.name!r}] has shape {shape}, expected "
-          f'{(available[0], *e.shape)}: model.experts says dim={e.dim}'
-          + (f', max_tokens={e.max_tokens}' if e.max_tokens else '')
-          + '. Is this the feature file the model was configured for?')
+        f"batch['experts'][{e.name!r}] has shape {shape}, expected "
+        f'{(available[0], *e.shape)}: model.experts says dim={e.dim}'
+        + (f', max_tokens={e.max_tokens}' if e.max_tokens else '')
+        + '. Is this the feature file the model was configured for?'
+      )
 
 
 def check_own(batch: Batch, count: int) -> None:
@@ -166,9 +177,10 @@ def check_own(batch: Batch, count: int) -> None:
   shape = tuple(_entry(batch, 'available').shape)
   if shape != (batch['text'].shape[0], count):
     raise ValueError(
-        f"batch['available'] has shape {shape}, expected "
-        f'{(batch["text"].shape[0], count)}: availability="legacy_2019" needs '
-        "the experts of each caption's own video (data.own_available=True).")
+      f"batch['available'] has shape {shape}, expected "
+      f'{(batch["text"].shape[0], count)}: availability="legacy_2019" needs '
+      "the experts of each caption's own video (data.own_available=True)."
+    )
 
 
 def check_teachers(batch: Batch) -> None:
@@ -178,17 +190,22 @@ def check_teachers(batch: Batch) -> None:
 
 def batch_spec(model, rows: int) -> dict:
   """Shapes and types of a training batch, for shape evaluation."""
+
   def spec(*shape, dtype=np.float32):
     return jax.ShapeDtypeStruct((rows, *shape), dtype)
 
   batch = dict(
-      text=spec(model.text.max_tokens, model.text.dim),
-      text_mask=spec(model.text.max_tokens, dtype=np.bool_),
-      experts={e.name: spec(*e.shape) for e in model.experts},
-      experts_mask={e.name: spec(e.max_tokens, dtype=np.bool_)
-                    for e in model.experts if e.max_tokens},
-      available=spec(len(model.experts), dtype=np.bool_),
-      _mask=spec(dtype=np.bool_))
+    text=spec(model.text.max_tokens, model.text.dim),
+    text_mask=spec(model.text.max_tokens, dtype=np.bool_),
+    experts={e.name: spec(*e.shape) for e in model.experts},
+    experts_mask={
+      e.name: spec(e.max_tokens, dtype=np.bool_)
+      for e in model.experts
+      if e.max_tokens
+    },
+    available=spec(len(model.experts), dtype=np.bool_),
+    _mask=spec(dtype=np.bool_),
+  )
   if model.distill:
     batch['teacher_text'] = batch['teacher_video'] = spec(1, 1)
   return batch
@@ -202,7 +219,7 @@ def fill(available: Array, batch: Batch) -> Array:
 
 
 def repeat(
-    batch: Batch, valid: Array, captions: tuple[int, ...]
+  batch: Batch, valid: Array, captions: tuple[int, ...]
 ) -> Array | None:
   """Row validity per caption; None where no row is padding."""
   if '_mask' not in batch:

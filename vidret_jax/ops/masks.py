@@ -19,7 +19,7 @@ def zero_rows(x: Array, row_mask: Array) -> Array:
 
 
 def masked_mean(
-    x: Array, where: Array | None, axis: int | tuple[int, ...]
+  x: Array, where: Array | None, axis: int | tuple[int, ...]
 ) -> Array:
   """Mean of the valid entries, zero where there is none.
 

@@ -56,14 +56,14 @@ def take_own(sim_qv: Array, column_q: Array, before_q: Array) -> Array:
 
 
 def count(
-    sim_qv: Array,
-    own_q: Array,
-    column_q: Array,
-    threshold_v: Array,
-    query_mask: Array,
-    item_mask: Array,
-    has_score_v: Array,
-    video_q: Array | None = None,
+  sim_qv: Array,
+  own_q: Array,
+  column_q: Array,
+  threshold_v: Array,
+  query_mask: Array,
+  item_mask: Array,
+  has_score_v: Array,
+  video_q: Array | None = None,
 ) -> Counts:
   """Counts one block.
 
@@ -92,24 +92,26 @@ def count(
   if video_q is not None:
     n = len(video_q)
     rivals = jax.ops.segment_max(
-        jnp.where(query_mask[:, None], sim_qv, -jnp.inf), video_q, n)
+      jnp.where(query_mask[:, None], sim_qv, -jnp.inf), video_q, n
+    )
     rival_mask = jax.ops.segment_max(query_mask.astype(jnp.int32), video_q, n)
     rival_mask = rival_mask > 0
   rival_mask = rival_mask[:, None]
   return Counts(
-      row_greater=jnp.sum((sim_qv > own) & item_mask, 1),
-      row_equal=jnp.sum((sim_qv == own) & item_mask, 1),
-      col_greater=jnp.sum((rivals > threshold_v) & rival_mask, 0),
-      col_equal=jnp.sum((rivals == threshold_v) & rival_mask, 0),
-      bad=bad)
+    row_greater=jnp.sum((sim_qv > own) & item_mask, 1),
+    row_equal=jnp.sum((sim_qv == own) & item_mask, 1),
+    col_greater=jnp.sum((rivals > threshold_v) & rival_mask, 0),
+    col_equal=jnp.sum((rivals == threshold_v) & rival_mask, 0),
+    bad=bad,
+  )
 
 
 def merge_top(
-    best: tuple[Array, Array],
-    sim_qv: Array,
-    first: Array,
-    item_mask: Array,
-    approximate: bool = False,
+  best: tuple[Array, Array],
+  sim_qv: Array,
+  first: Array,
+  item_mask: Array,
+  approximate: bool = False,
 ) -> tuple[Array, Array]:
   """Merges one block into a running top-k; equal scores go to the lower index.
 

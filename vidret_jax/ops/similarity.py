@@ -18,28 +18,38 @@ def l2_normalize(x: Array, axis: int = -1, eps: float = 1e-12) -> Array:
   return (wide / jnp.sqrt(jnp.maximum(square, eps * eps))).astype(x.dtype)
 
 
-def dot_all(
-    a: Array, b: Array, *, dtype=None, precision=None
-) -> Array:
+def dot_all(a: Array, b: Array, *, dtype=None, precision=None) -> Array:
   """[q, e] x [v, e] -> [q, v], accumulated in at least float32."""
   wide = jnp.promote_types(a.dtype, jnp.float32)
   return jax.lax.dot_general(
-      a.astype(dtype or a.dtype), b.astype(dtype or b.dtype),
-      (((1,), (1,)), ((), ())), precision=precision,
-      preferred_element_type=wide)
+    a.astype(dtype or a.dtype),
+    b.astype(dtype or b.dtype),
+    (((1,), (1,)), ((), ())),
+    precision=precision,
+    preferred_element_type=wide,
+  )
 
 
 def expand(per_expert: Array, sizes: tuple[int, ...]) -> Array:
   """Repeats column m `sizes[m]` times: [..., m] -> [..., sum(sizes)]."""
   return jnp.concatenate(
-      [jnp.broadcast_to(per_expert[..., i:i + 1],
-                        per_expert.shape[:-1] + (n,))
-       for i, n in enumerate(sizes)], axis=-1)
+    [
+      jnp.broadcast_to(per_expert[..., i : i + 1], per_expert.shape[:-1] + (n,))
+      for i, n in enumerate(sizes)
+    ],
+    axis=-1,
+  )
 
 
 def available_mixture(
-    text: Array, weights: Array, video: Array, available: Array,
-    sizes: tuple[int, ...], *, dtype=None, precision=None,
+  text: Array,
+  weights: Array,
+  video: Array,
+  available: Array,
+  sizes: tuple[int, ...],
+  *,
+  dtype=None,
+  precision=None,
 ) -> Array:
   """Mixture over the experts a *candidate* has, renormalised per pair.
 
@@ -62,15 +72,25 @@ def available_mixture(
     [q, v].
   """
   have = available.astype(weights.dtype)
-  num = dot_all(text * expand(weights, sizes), video * expand(have, sizes),
-                dtype=dtype, precision=precision)
+  num = dot_all(
+    text * expand(weights, sizes),
+    video * expand(have, sizes),
+    dtype=dtype,
+    precision=precision,
+  )
   den = dot_all(weights, have, precision=precision)
   return num / den
 
 
 def own_mixture(
-    text: Array, weights: Array, own: Array, video: Array,
-    sizes: tuple[int, ...], *, dtype=None, precision=None,
+  text: Array,
+  weights: Array,
+  own: Array,
+  video: Array,
+  sizes: tuple[int, ...],
+  *,
+  dtype=None,
+  precision=None,
 ) -> Array:
   """The retired 2019 rule, which leaks the answer through the query.
 
@@ -93,5 +113,6 @@ def own_mixture(
   have = own.astype(weights.dtype)
   share = weights * have
   share = share / share.sum(-1, keepdims=True)
-  return dot_all(text * expand(share, sizes), video,
-                 dtype=dtype, precision=precision)
+  return dot_all(
+    text * expand(share, sizes), video, dtype=dtype, precision=precision
+  )

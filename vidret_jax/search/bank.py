@@ -17,6 +17,7 @@ import numpy as np
 
 from vidret_jax import sharding
 from vidret_jax.data import source as source_lib
+from vidret_jax.search import memory
 
 Tree = Any
 Change = Callable[[dict[str, Any], np.ndarray], dict[str, Any]]
@@ -43,9 +44,7 @@ class Bank:
     rows: rows that hold an example; those after them are padding.
   """
 
-  def __init__(
-      self, size: int, rows: int, where: NamedSharding, budget: int
-  ):
+  def __init__(self, size: int, rows: int, where: NamedSharding, budget: int):
     """An empty bank.
 
     Args:
@@ -79,7 +78,13 @@ class Bank:
   def block_bytes(self) -> int:
     """Bytes of one block in this process."""
     return sum(
-        math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in self._leaves)
+      math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in self._leaves
+    )
+
+  @property
+  def resident_bytes(self) -> int:
+    """Bytes that stay on the devices of this process."""
+    return len(self._resident) * self.block_bytes
 
   def append(self, block: Tree) -> None:
     """Adds the next block of embeddings, as they come from the encoder."""
@@ -87,12 +92,14 @@ class Bank:
     for path, x in jax.tree_util.tree_leaves_with_path(block):
       if not x.shape or x.shape[0] != self.size:
         raise ValueError(
-            f'embedding leaf {sharding.path_name(path)!r} has shape {x.shape}, '
-            f'expected a leading axis of {self.size} rows.')
+          f'embedding leaf {sharding.path_name(path)!r} has shape {x.shape}, '
+          f'expected a leading axis of {self.size} rows.'
+        )
     if self._treedef is None:
       self._treedef = treedef
       self._leaves = [
-          jax.ShapeDtypeStruct(_local_shape(x), x.dtype) for x in leaves]
+        jax.ShapeDtypeStruct(_local_shape(x), x.dtype) for x in leaves
+      ]
     if (len(self._resident) + 1) * self.block_bytes <= self._budget:
       self._resident.append(block)
     else:
@@ -105,7 +112,8 @@ class Bank:
       return self._resident[i]
     leaves = self._read(i - len(self._resident))
     put = [
-        jax.make_array_from_process_local_data(self._where, x) for x in leaves]
+      jax.make_array_from_process_local_data(self._where, x) for x in leaves
+    ]
     return jax.tree.unflatten(self._treedef, put)
 
   def slice(self, i: int) -> slice:
@@ -133,11 +141,12 @@ class Bank:
     except OSError as e:
       whole = self.block_bytes * -(-self.rows // self.size)
       raise OSError(
-          e.errno,
-          f'{e.strerror}: embeddings of {self.rows} rows need '
-          f'{whole / 2**30:.2f} GiB in {tempfile.gettempdir()}. Point TMPDIR '
-          'to a disk with room, or raise bank_bytes of the evaluator to keep '
-          'more in memory') from e
+        e.errno,
+        f'{e.strerror}: embeddings of {self.rows} rows need '
+        f'{whole / 2**30:.2f} GiB in {tempfile.gettempdir()}. Point TMPDIR '
+        'to a disk with room, or raise bank_bytes of the evaluator to keep '
+        'more in memory',
+      ) from e
 
   def _read(self, place: int) -> list[np.ndarray]:
     self._file.seek(place * self.block_bytes)
@@ -147,8 +156,9 @@ class Bank:
       got = self._file.readinto(buffer)
       if got != len(buffer):
         raise OSError(
-            f'the temporary file of embeddings ends {len(buffer) - got} bytes '
-            'too early; was it truncated while in use?')
+          f'the temporary file of embeddings ends {len(buffer) - got} bytes '
+          'too early; was it truncated while in use?'
+        )
       leaves.append(buffer.view(x.dtype).reshape(x.shape))
     return leaves
 
@@ -169,12 +179,12 @@ def _local(x: jax.Array) -> np.ndarray:
 
 
 def encode(
-    program: Callable[[Tree, Tree], Tree],
-    variables: Tree,
-    source: source_lib.Source,
-    size: int,
-    mesh: Mesh,
-    change: Change | None = None,
+  program: Callable[[Tree, Tree], Tree],
+  variables: Tree,
+  source: source_lib.Source,
+  size: int,
+  mesh: Mesh,
+  change: Change | None = None,
 ) -> Iterator[tuple[int, Tree]]:
   """Streams a source through an encoder.
 
@@ -193,12 +203,21 @@ def encode(
   process, count = jax.process_index(), jax.process_count()
   mine = source_lib.local_rows(size, process, count)
   stream = source_lib.blocks(
-      source, size, process_index=process, process_count=count)
+    source, size, process_index=process, process_count=count
+  )
+  emb = None
   for start, batch in stream:
     if change is not None:
       rows = np.arange(start, start + size)[mine]
       batch = change(batch, np.where(rows < len(source), rows, -1))
-    yield start, program(variables, sharding.put_batch(batch, mesh))
+    batch = sharding.put_batch(batch, mesh)
+    # One block at a time: calls return before they are done, and all blocks of
+    # a collection must not wait in memory for their turn.
+    jax.block_until_ready(emb)
+    memory.give_back()
+    emb = program(variables, batch)
+    del batch
+    yield start, emb
 
 
 class Reordered:
@@ -215,6 +234,7 @@ class Reordered:
 
   def gather(self, index: np.ndarray, seeds: np.ndarray) -> dict[str, Any]:
     index = np.asarray(index)
-    rows = np.where(index >= 0, self._order[np.maximum(index, 0)],
-                    source_lib.PADDING)
+    rows = np.where(
+      index >= 0, self._order[np.maximum(index, 0)], source_lib.PADDING
+    )
     return self._source.gather(rows, seeds)

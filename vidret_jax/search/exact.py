@@ -17,20 +17,24 @@ def start_top(rows: int, k: int, mesh: Mesh) -> tuple[jax.Array, jax.Array]:
   """An empty top-k: scores -inf and item numbers -1, both [rows, k]."""
   share = rows // jax.process_count()
   return sharding.put_batch(
-      (np.full((share, k), -np.inf, np.float32),
-       np.full((share, k), -1, np.int32)), mesh)
+    (
+      np.full((share, k), -np.inf, np.float32),
+      np.full((share, k), -1, np.int32),
+    ),
+    mesh,
+  )
 
 
 def top_k(
-    model: base.Retriever,
-    mesh: Mesh,
-    variables: Any,
-    queries: Any,
-    items: Bank,
-    k: int,
-    *,
-    has_score: np.ndarray | None = None,
-    approximate: bool = False,
+  model: base.Retriever,
+  mesh: Mesh,
+  variables: Any,
+  queries: Any,
+  items: Bank,
+  k: int,
+  *,
+  has_score: np.ndarray | None = None,
+  approximate: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
   """The best k items of every query of one block.
 
@@ -62,8 +66,13 @@ def top_k(
     if best is None:
       best = start_top(len(sim_qv), k, mesh)
     best = p.merge_top(
-        best, sim_qv, np.int32(items.first(i)), items.mask(i),
-        padded(has_score, items, i), approximate)
+      best,
+      sim_qv,
+      np.int32(items.first(i)),
+      items.mask(i),
+      padded(has_score, items, i),
+      approximate,
+    )
   scores, numbers = sharding.fetch(best)
   if has_score is not None:
     scores = np.where(has_score[numbers], scores, -np.inf)
@@ -71,14 +80,14 @@ def top_k(
 
 
 def own_scores(
-    model: base.Retriever,
-    mesh: Mesh,
-    variables: Any,
-    queries: Any,
-    items: Bank,
-    column: np.ndarray,
-    *,
-    has_score: np.ndarray | None = None,
+  model: base.Retriever,
+  mesh: Mesh,
+  variables: Any,
+  queries: Any,
+  items: Bank,
+  column: np.ndarray,
+  *,
+  has_score: np.ndarray | None = None,
 ) -> np.ndarray:
   """Scores of one block of queries with one item each.
 
@@ -102,7 +111,8 @@ def own_scores(
       own = np.full(len(column), -np.inf, sim_qv.dtype)
     here = np.where(column // items.size == i, column % items.size, -1)
     own = p.take_own(
-        sim_qv, padded(has_score, items, i), here.astype(np.int32), own)
+      sim_qv, padded(has_score, items, i), here.astype(np.int32), own
+    )
   if own is None:
     raise ValueError('none of these queries has an item.')
   return sharding.fetch(own)
@@ -112,6 +122,6 @@ def padded(has_score: np.ndarray | None, items: Bank, i: int) -> np.ndarray:
   """bool [items.size]: block i of `has_score`; padding counts as scored."""
   out = np.ones(items.size, bool)
   if has_score is not None:
-    part = has_score[items.first(i):items.first(i) + items.size]
-    out[:len(part)] = part
+    part = has_score[items.first(i) : items.first(i) + items.size]
+    out[: len(part)] = part
   return out

@@ -47,12 +47,14 @@ def programs(model: base.Retriever, mesh: Mesh) -> Programs:
     def call(variables, *args):
       keywords = {} if name == 'score' else {'train': False}
       return model.apply(variables, *args, method=name, **keywords)
+
     call.__name__ = name
     return jax.jit(call, out_shardings=out)
 
   def take_own(sim_qv, has_score_v, column_q, before_q):
     return ranking.take_own(
-        ranking.sink(sim_qv, has_score_v), column_q, before_q)
+      ranking.sink(sim_qv, has_score_v), column_q, before_q
+    )
 
   def merge_top(best, sim_qv, first, item_mask, has_score_v, approximate):
     # Lowest, yet before the -inf of places that hold no item.
@@ -60,10 +62,12 @@ def programs(model: base.Retriever, mesh: Mesh) -> Programs:
     return ranking.merge_top(best, sim_qv, first, item_mask, approximate)
 
   return Programs(
-      encode_query=method('encode_query', rows),
-      encode_item=method('encode_item', whole),
-      score=method('score', rows),
-      take_own=jax.jit(take_own, out_shardings=whole),
-      count=jax.jit(ranking.count, out_shardings=whole),
-      merge_top=jax.jit(
-          merge_top, out_shardings=rows, static_argnums=5, donate_argnums=0))
+    encode_query=method('encode_query', rows),
+    encode_item=method('encode_item', whole),
+    score=method('score', rows),
+    take_own=jax.jit(take_own, out_shardings=whole),
+    count=jax.jit(ranking.count, out_shardings=whole),
+    merge_top=jax.jit(
+      merge_top, out_shardings=rows, static_argnums=5, donate_argnums=0
+    ),
+  )

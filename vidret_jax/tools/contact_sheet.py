@@ -1,6 +1,6 @@
 """Draws a contact sheet of `shapes`: frames over time, captions below.
 
-  python -m vidret_jax.tools.contact_sheet --out docs/images/shapes.jpg
+python -m vidret_jax.tools.contact_sheet --out docs/images/shapes.jpg
 """
 
 from collections.abc import Sequence

@@ -38,21 +38,28 @@ def to_run(config, source, folder):
   """
   if ckpt.finished_steps(os.path.join(folder, ckpt.FOLDER)):
     raise cl.ConfigError(
-        f'{folder} already holds checkpoints; name another folder with --to')
+      f'{folder} already holds checkpoints; name another folder with --to'
+    )
   workdir.check(config, folder)
   model = _model(config)
   variables, report = cl.find('convert', config.system, 'load')(source, model)
   # The step counts decide when rates change, not what the state holds.
   tx, _ = optim.make(
-      config.optim, config.schedule, params=variables['params'],
-      steps_per_epoch=1000, total_steps=100_000)
+    config.optim,
+    config.schedule,
+    params=variables['params'],
+    steps_per_epoch=1000,
+    total_steps=100_000,
+  )
   mesh = sharding.make_mesh()
   target = state_lib.with_sharding(
-      jax.eval_shape(lambda v: state_lib.start(v, tx), variables),
-      [('.*', 'replicate')], mesh)
+    jax.eval_shape(lambda v: state_lib.start(v, tx), variables),
+    [('.*', 'replicate')],
+    mesh,
+  )
   state = jax.jit(
-      lambda v: state_lib.start(v, tx),
-      out_shardings=state_lib.shardings(target))(variables)
+    lambda v: state_lib.start(v, tx), out_shardings=state_lib.shardings(target)
+  )(variables)
   workdir.write(config, folder)
   checkpoints = ckpt.Checkpoints(folder, target, None)
   try:
@@ -85,33 +92,39 @@ def main(argv=None):
   argv = sys.argv[1:] if argv is None else list(argv)
   overrides = [a.removeprefix('--config.') for a in argv if _changes(a)]
   parser = argparse.ArgumentParser(
-      description=__doc__,
-      formatter_class=argparse.RawDescriptionHelpFormatter)
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('--system', help='must be that of the config')
   parser.add_argument(
-      '--config', required=True, help='FILE.py[:arg]; also --config.key=value')
+    '--config', required=True, help='FILE.py[:arg]; also --config.key=value'
+  )
   parser.add_argument(
-      '--from', dest='source', required=True, help='FILE.pth, or a workdir')
+    '--from', dest='source', required=True, help='FILE.pth, or a workdir'
+  )
+  parser.add_argument('--to', required=True, help='a workdir, or FILE.pth')
   parser.add_argument(
-      '--to', required=True, help='a workdir, or FILE.pth')
-  parser.add_argument(
-      '--select', choices=('best', 'last'),
-      help='which weights of a workdir (default: as its config says)')
+    '--select',
+    choices=('best', 'last'),
+    help='which weights of a workdir (default: as its config says)',
+  )
   args = parser.parse_args([a for a in argv if not _changes(a)])
   try:
     config = cl.load(args.config, overrides, defaults.DEFAULTS)
     defaults.resolve(config)
     if args.system not in (None, config.system):
       raise cl.ConfigError(
-          f'--system {args.system}, but {args.config} is of {config.system}')
+        f'--system {args.system}, but {args.config} is of {config.system}'
+      )
     if os.path.isdir(args.source):
       step, report = to_file(config, args.source, args.to, args.select)
       done = f'wrote step {step} of {args.source} to {args.to}'
     else:
       report = to_run(config, args.source, args.to)
-      done = (f'wrote {args.to}; evaluate it with\n  python -m '
-              f'vidret_jax.main --config {args.config} --workdir {args.to} '
-              '--mode eval')
+      done = (
+        f'wrote {args.to}; evaluate it with\n  python -m '
+        f'vidret_jax.main --config {args.config} --workdir {args.to} '
+        '--mode eval'
+      )
   except (ValueError, KeyError, OSError) as error:
     print(f'convert: {error}', file=sys.stderr)
     return 1

@@ -19,8 +19,7 @@ import numpy as np
 from orbax import checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from vidret_jax import config_lib
-from vidret_jax import sharding
+from vidret_jax import config_lib, sharding
 from vidret_jax.train import state as state_lib
 
 FOLDER = 'checkpoints'
@@ -48,9 +47,7 @@ class Checkpoints:
     self._best = best
     self._saving = None  # the step of the last save that was started
     # Compiled here, so that saving never compiles.
-    self._sums = (
-      jax.jit(state_lib.checksums).lower(target).compile()
-    )
+    self._sums = jax.jit(state_lib.checksums).lower(target).compile()
     if jax.process_index() == 0:
       os.makedirs(self._folder, exist_ok=True)
       self._remove_leftovers()
@@ -257,7 +254,9 @@ def _move_aside(path, error):
   older = [s for s in finished_steps(os.path.dirname(path)) if s < int(name)]
   logging.warning(
     'checkpoint %s is damaged (%s): moved it to %s, falling back to %s',
-    path, _first_line(error), target,
+    path,
+    _first_line(error),
+    target,
     f'checkpoint {older[-1]}' if older else 'the start of the run',
   )
 
@@ -305,13 +304,17 @@ def load_variables(workdir, target, select=None):
       select = config_lib.load_json(path).get('select', 'last')
   step = max(metas)
   if select == 'best':
-    ranked = [(*m['metrics'].values(), s) for s, m in metas.items()
-              if m['metrics']]
+    ranked = [
+      (*m['metrics'].values(), s) for s, m in metas.items() if m['metrics']
+    ]
     step = max(ranked)[-1] if ranked else step
   path = os.path.join(folder, str(step))
   want = _named(target)
-  have = {k: v for k, v in metas[step]['leaves'].items()
-          if not k.startswith(('opt_state', 'step'))}
+  have = {
+    k: v
+    for k, v in metas[step]['leaves'].items()
+    if not k.startswith(('opt_state', 'step'))
+  }
   state_lib.check_same(have, state_lib.describe(want), path)
   try:
     with ocp.StandardCheckpointer() as reader:

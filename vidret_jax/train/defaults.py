@@ -48,7 +48,8 @@ def resolve(config):
   cl.check_keys(config.init, DEFAULTS['init'], 'init')
   for name, entry in config.evals.items():
     if 'type' not in entry or entry.get('when', 'train') not in (
-      'train', 'final'
+      'train',
+      'final',
     ):
       raise cl.ConfigError(
         f"evals.{name} needs a type, and when='train' or 'final'"

@@ -17,17 +17,12 @@ import jax
 from vidret_jax import config_lib as cl
 from vidret_jax import sharding
 from vidret_jax.data import pipeline
-from vidret_jax.train import ckpt
-from vidret_jax.train import defaults
-from vidret_jax.train import optim
+from vidret_jax.train import ckpt, defaults, optim, signals, summary, writers
 from vidret_jax.train import profile as profile_lib
 from vidret_jax.train import run as run_lib
-from vidret_jax.train import signals
 from vidret_jax.train import state as state_lib
 from vidret_jax.train import step as step_lib
-from vidret_jax.train import summary
 from vidret_jax.train import workdir as workdir_lib
-from vidret_jax.train import writers
 
 # Steps given to the devices before the loop waits for the oldest of them:
 # enough to keep them busy, few enough to bound the batches in flight.
@@ -69,8 +64,11 @@ def train(config, workdir, profile=None):
 
   # ----------------------------- Optimiser, shapes of the state, evaluators
   tx, lr = optim.make(
-    config.optim, config.schedule, params=run.variables['params'],
-    steps_per_epoch=epoch, total_steps=total,
+    config.optim,
+    config.schedule,
+    params=run.variables['params'],
+    steps_per_epoch=epoch,
+    total_steps=total,
   )
   target = state_lib.with_sharding(
     jax.eval_shape(lambda v: state_lib.start(v, tx), run.variables),
@@ -100,22 +98,32 @@ def train(config, workdir, profile=None):
     del variables
   step = int(sharding.fetch(state.step))
   if chief:
-    summary.log_parameters(state.params)
-  logging.info('%s: step %d of %d, weights from %s; %d examples, %d steps '
-               'per epoch', config.system, step, total, source,
-               len(run.source), epoch)
+    summary.log_parameters(state.params, workdir)
+  logging.info(
+    '%s: step %d of %d, weights from %s; %d examples, %d steps per epoch',
+    config.system,
+    step,
+    total,
+    source,
+    len(run.source),
+    epoch,
+  )
 
   # --------------------------------------------------- Compile, once for all
   began = time.monotonic()
   watch = step_lib.new_watch(state.params, sharding.replicated(run.mesh))
-  update = jax.jit(
-    step_lib.make(run.model, tx, lr, config.seed, config.accum_steps),
-    donate_argnums=0,
-    out_shardings=(
-      state_lib.shardings(target),
-      *[sharding.replicated(run.mesh)] * 2,
-    ),
-  ).lower(target, watch, run.abstract_batch()).compile()
+  update = (
+    jax.jit(
+      step_lib.make(run.model, tx, lr, config.seed, config.accum_steps),
+      donate_argnums=0,
+      out_shardings=(
+        state_lib.shardings(target),
+        *[sharding.replicated(run.mesh)] * 2,
+      ),
+    )
+    .lower(target, watch, run.abstract_batch())
+    .compile()
+  )
   logging.info('compiled the update in %.1f s', time.monotonic() - began)
 
   # ------------------------------------------------------------------- Loop
@@ -136,7 +144,7 @@ def train(config, workdir, profile=None):
 
   try:
     while step < total:
-      trace.before(step)
+      trace.before(step, state)
       state, watch, scalars = update(state, watch, next(batches))
       step += 1
       inflight.append(scalars['train/loss'])
@@ -170,8 +178,12 @@ def train(config, workdir, profile=None):
         checkpoints.save(step, state, ranking)
       if stopping:
         checkpoints.wait()
-        logging.warning('asked to stop: saved step %d in %s; the same command '
-                        'goes on from there', step, workdir)
+        logging.warning(
+          'asked to stop: saved step %d in %s; the same command '
+          'goes on from there',
+          step,
+          workdir,
+        )
         return None
 
     # ----------------------------------------- Final evaluations and report
@@ -183,7 +195,11 @@ def train(config, workdir, profile=None):
         state = checkpoints.restore(step)
     known = writers.at_step(writer.path, step) if chief else {}
     results = conclude(
-      run, workdir, evaluators, run.names('final'), state.variables,
+      run,
+      workdir,
+      evaluators,
+      run.names('final'),
+      state.variables,
       f'{config.select} weights, step {step} of {total}',
       {k: v for k, v in known.items() if k.split('/')[0] in eval_every},
     )
@@ -252,15 +268,20 @@ def conclude(run, workdir, evaluators, names, variables, title, known):
     folder = os.path.join(workdir, 'report', name)
     if run.report(name, evaluator, variables, folder):
       pages.append(os.path.join(folder, 'index.html'))
-  caveats = sorted({
-    c for e in evaluators.values() for c in getattr(e, 'caveats', ())
-  })
+  caveats = sorted(
+    {c for e in evaluators.values() for c in getattr(e, 'caveats', ())}
+  )
   if jax.process_index() == 0:
     os.makedirs(workdir, exist_ok=True)
     writers.write_results(workdir, title, results, caveats)
-    summary.print_results(results, title, caveats, [
-      *(f'ranked videos: {p}' for p in pages),
-      f'curves: tensorboard --logdir {os.path.join(workdir, "tb")}',
-      f'all numbers: {os.path.join(workdir, "metrics.jsonl")}',
-    ])
+    summary.print_results(
+      results,
+      title,
+      caveats,
+      [
+        *(f'ranked videos: {p}' for p in pages),
+        f'curves: tensorboard --logdir {os.path.join(workdir, "tb")}',
+        f'all numbers: {os.path.join(workdir, "metrics.jsonl")}',
+      ],
+    )
   return results

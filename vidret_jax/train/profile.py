@@ -34,12 +34,19 @@ class Trace:
     self._start, self._stop = max(start, first), min(stop, total)
     self._on = False
     if steps and self._start >= self._stop:
-      logging.warning('--profile=%d:%d: no such steps between %d and %d',
-                      start, stop, first, total)
+      logging.warning(
+        '--profile=%d:%d: no such steps between %d and %d',
+        start,
+        stop,
+        first,
+        total,
+      )
 
-  def before(self, step):
+  def before(self, step, state):
     """Call before the update that follows `step` updates."""
     if step == self._start < self._stop:
+      # Updates that are still under way are none of the asked ones.
+      jax.block_until_ready(state)
       jax.profiler.start_trace(self._folder)
       self._on = True
 

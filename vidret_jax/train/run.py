@@ -8,8 +8,7 @@ import numpy as np
 from vidret_jax import config_lib as cl
 from vidret_jax import sharding
 from vidret_jax.data import pipeline
-from vidret_jax.train import ckpt
-from vidret_jax.train import defaults
+from vidret_jax.train import ckpt, defaults
 from vidret_jax.train import state as state_lib
 
 
@@ -90,8 +89,9 @@ class Run:
   def ranking(self, results):
     """The part of `results` that ranks checkpoints: {name: value} or {}."""
     best = self._config.best
-    if not best or not any(k.split('/')[0] == best.split('/')[0]
-                           for k in results):
+    if not best or not any(
+      k.split('/')[0] == best.split('/')[0] for k in results
+    ):
       return {}
     if not np.isfinite(results.get(best, np.nan)):
       raise cl.ConfigError(
@@ -192,18 +192,25 @@ class Run:
     local = next(self.stream(step - 1))
     flat = jax.tree_util.tree_leaves_with_path(local)
     inputs = [
-      sharding.path_name(path) for path, x in flat
+      sharding.path_name(path)
+      for path, x in flat
       if np.issubdtype(np.asarray(x).dtype, np.floating)
       and not np.isfinite(x).all()
     ]
     raise NotFinite(
       f'step {step}: loss {float(watch.loss)}, gradient not finite in '
       f'{len(bad)} of {len(names)} parameters'
-      + (f' ({", ".join(bad[:5])}{", ..." if len(bad) > 5 else ""})'
-         if bad else '')
+      + (
+        f' ({", ".join(bad[:5])}{", ..." if len(bad) > 5 else ""})'
+        if bad
+        else ''
+      )
       + '; in its batch '
-      + (f'{", ".join(inputs)} hold NaN or Inf' if inputs
-         else 'all inputs are finite')
+      + (
+        f'{", ".join(inputs)} hold NaN or Inf'
+        if inputs
+        else 'all inputs are finite'
+      )
       + '. Nothing later than the step before has been saved. Lower optim.lr, '
       'or look at the data'
     )

@@ -40,6 +40,7 @@ def rng(seed, name, step):
 
 def zero_batch(spec, rows):
   """A batch of zeros, all rows valid: all that initialisation needs."""
+
   def build(node):
     if hasattr(node, 'items'):
       return {k: build(v) for k, v in node.items()}
@@ -51,6 +52,7 @@ def zero_batch(spec, rows):
 
 def init_fn(model, spec, seed):
   """A function without arguments that draws fresh variables; jit it."""
+
   def init():
     key = rng(seed, 'init', 0)
     # Two rows: the fewest with which in-batch losses have a negative.
@@ -113,7 +115,8 @@ def check_same(have, want, what):
     more = f'\n  ... {len(lines) - 12} more' if len(lines) > 12 else ''
     raise ValueError(
       f'{what} belongs to another architecture:\n'
-      + '\n'.join(lines[:12]) + more
+      + '\n'.join(lines[:12])
+      + more
       + '\nuse the config it was made with (config.json beside it)'
     )
 
@@ -125,6 +128,7 @@ def checksums(tree):
   the order of summation. Orbax itself returns damaged arrays without a word
   when the damage does not break its container format.
   """
+
   def one(x):
     width = jnp.dtype(x.dtype).itemsize * 8
     if x.dtype == jnp.bool_:

@@ -57,6 +57,7 @@ def make(model, tx, lr, seed, accum_steps=1):
     seed: of the random keys of the model.
     accum_steps: microbatches per update.
   """
+
   def loss_and_grads(state, model_state, batch, part):
     keys = {
       n: jax.random.fold_in(state_lib.rng(seed, n, state.step), part)
@@ -87,9 +88,12 @@ def make(model, tx, lr, seed, accum_steps=1):
       loss, scalars, model_state, grads = accumulate(state, batch)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    squares = jnp.stack([
-      jnp.sum(jnp.square(g.astype(jnp.float32))) for g in jax.tree.leaves(grads)
-    ])
+    squares = jnp.stack(
+      [
+        jnp.sum(jnp.square(g.astype(jnp.float32)))
+        for g in jax.tree.leaves(grads)
+      ]
+    )
     bad = ~(jnp.isfinite(loss) & jnp.all(jnp.isfinite(squares)))
     first = bad & (watch.step < 0)
     watch = jax.tree.map(

@@ -12,8 +12,13 @@ from absl import logging
 import jax
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress
-from rich.progress import TextColumn, TimeRemainingColumn
+from rich.progress import (
+  BarColumn,
+  MofNCompleteColumn,
+  Progress,
+  TextColumn,
+  TimeRemainingColumn,
+)
 from rich.table import Table
 
 from vidret_jax import sharding
@@ -48,20 +53,40 @@ def set_up_logging():
   )
 
 
-def log_parameters(params):
-  """Logs name, shape, type and place of every parameter, and the total."""
-  table = Table(box=box.SIMPLE)
-  for name in ('parameter', 'shape', 'type', 'size', 'split'):
-    table.add_column(name, justify='right' if name == 'size' else 'left')
-  total = 0
+def log_parameters(params, workdir):
+  """Logs the parameters by module; parameters.txt lists every tensor.
+
+  Args:
+    params: tree of arrays.
+    workdir: of the run; gets the file.
+  """
+  modules, every = {}, []
   for path, x in jax.tree_util.tree_leaves_with_path(params):
-    size = math.prod(x.shape)
-    total += size
-    table.add_row(
-      sharding.path_name(path), str(tuple(x.shape)), str(x.dtype),
-      f'{size:,}', str(tuple(x.sharding.spec)) if x.sharding.spec else '',
-    )
-  logging.info('parameters:\n%s%s in all', _text(table), f'{total:,}')
+    name, size = sharding.path_name(path), math.prod(x.shape)
+    split = str(tuple(x.sharding.spec)) if x.sharding.spec else ''
+    every.append((name, tuple(x.shape), x.dtype, f'{size:,}', split))
+    count, total = modules.get(name.split('/')[0], (0, 0))
+    modules[name.split('/')[0]] = count + 1, total + size
+  listing = _table('parameter shape type size split', every)
+  with open(os.path.join(workdir, 'parameters.txt'), 'w') as f:
+    f.write(listing)
+  brief = [(name, n, f'{size:,}') for name, (n, size) in modules.items()]
+  logging.info(
+    'parameters:\n%s%s in all; parameters.txt lists every tensor',
+    _table('module tensors parameters', brief),
+    f'{sum(size for _, size in modules.values()):,}',
+  )
+
+
+def _table(columns, rows):
+  """Text of a plain table; numbers stand to the right."""
+  table = Table(box=box.SIMPLE)
+  for i, name in enumerate(columns.split()):
+    number = rows and str(rows[0][i]).replace(',', '').isdigit()
+    table.add_column(name, justify='right' if number else 'left')
+  for row in rows:
+    table.add_row(*map(str, row))
+  return _text(table)
 
 
 def _text(table):
@@ -79,8 +104,11 @@ class Bar:
     self._clock = time.monotonic(), start
     if visible and sys.stderr.isatty():
       self._bar = Progress(
-        TextColumn('step'), MofNCompleteColumn(), BarColumn(),
-        TimeRemainingColumn(), TextColumn('{task.description}'),
+        TextColumn('step'),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TimeRemainingColumn(),
+        TextColumn('{task.description}'),
         console=Console(stderr=True),
       )
       self._task = self._bar.add_task('', total=total, completed=start)

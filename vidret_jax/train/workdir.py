@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder of a run: whose it is, and what made it.
 
-  config.json      the resolved config; another config is refused
-  versions.json    packages at the start
-  checkpoints/     see `ckpt.py`
-  metrics.jsonl    see `writers.py`; tb/ has the same for TensorBoard
-  results.json     the final metrics, and of which step
-  report/<eval>/   pages with ranked videos
-  profile/         XLA traces
+config.json      the resolved config; another config is refused
+versions.json    packages at the start
+parameters.txt   name, shape, type and place of every tensor
+checkpoints/     see `ckpt.py`
+metrics.jsonl    see `writers.py`; tb/ has the same for TensorBoard
+results.json     the final metrics, and of which step
+report/<eval>/   pages with ranked videos
+profile/         XLA traces
 """
 
 import importlib.metadata
@@ -59,8 +60,13 @@ def write(config, workdir):
     with open(path) as f:
       changed = cl.diff(json.load(f), now)
     for name, old, new in changed:
-      logging.warning('%s was %s when this run began, now %s: results may '
-                      'differ in the last bits', name, old, new)
+      logging.warning(
+        '%s was %s when this run began, now %s: results may '
+        'differ in the last bits',
+        name,
+        old,
+        new,
+      )
   else:
     with open(path, 'w') as f:
       json.dump(now, f, indent=2)
@@ -70,8 +76,16 @@ def write(config, workdir):
 def versions():
   """Versions of what takes part in the arithmetic."""
   out = {'python': platform.python_version(), 'machine': platform.machine()}
-  for name in ('vidret_jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy',
-               'orbax-checkpoint', 'tensorflow'):
+  for name in (
+    'vidret_jax',
+    'jax',
+    'jaxlib',
+    'flax',
+    'optax',
+    'numpy',
+    'orbax-checkpoint',
+    'tensorflow',
+  ):
     try:
       out[name] = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

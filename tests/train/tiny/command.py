@@ -28,16 +28,27 @@ def environment(devices=1, processes=None):
 
 def line(workdir, *args, config=CONFIG):
   """The command line."""
-  return [sys.executable, '-m', 'vidret_jax.main', '--config', config,
-          '--workdir', str(workdir), *args]
+  return [
+    sys.executable,
+    '-m',
+    'vidret_jax.main',
+    '--config',
+    config,
+    '--workdir',
+    str(workdir),
+    *args,
+  ]
 
 
 def start(workdir, *args, config=CONFIG, devices=1, processes=None):
   """Starts one process; its output is one stream of text."""
   return subprocess.Popen(
     line(workdir, *args, config=config),
-    cwd=ROOT, env=environment(devices, processes), text=True,
-    stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    cwd=ROOT,
+    env=environment(devices, processes),
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
   )
 
 
@@ -83,9 +94,9 @@ def steps(workdir):
 
 def state(workdir, step=None):
   """Every array of one checkpoint (the newest): {name: bytes}."""
-  from orbax import checkpoint as ocp
   import jax
   import numpy as np
+  from orbax import checkpoint as ocp
 
   folder = os.path.join(
     os.path.abspath(workdir), 'checkpoints', str(step or steps(workdir)[-1])

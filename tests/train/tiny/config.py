@@ -25,11 +25,15 @@ def get_config(arg=None):
   c.accum_steps = 1
   c.evals = dict(
     val=dict(
-      type=f'{_HERE}.evaluator', data=dict(data, seed=1), log_epochs=1,
+      type=f'{_HERE}.evaluator',
+      data=dict(data, seed=1),
+      log_epochs=1,
       fail=False,
     ),
     test=dict(
-      type=f'{_HERE}.evaluator', data=dict(data, seed=2), when='final',
+      type=f'{_HERE}.evaluator',
+      data=dict(data, seed=2),
+      when='final',
       report=True,
     ),
   )

@@ -29,9 +29,9 @@ class Pairs:
     if self.fail_row is not None and self.fail_row in index:
       raise OSError(f'record {self.fail_row} cannot be read')
     mask = index >= 0
-    noise = np.stack([
-      np.random.default_rng(s).normal(size=5) for s in seeds
-    ]).astype(np.float32)
+    noise = np.stack(
+      [np.random.default_rng(s).normal(size=5) for s in seeds]
+    ).astype(np.float32)
     return {
       'text': np.where(mask[:, None], self.text[index] + 0.1 * noise, 0),
       'video': np.where(mask[:, None], self.video[index], 0),

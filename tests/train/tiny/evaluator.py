@@ -4,11 +4,9 @@
 import os
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from vidret_jax import config_lib
-from vidret_jax import sharding
+from vidret_jax import config_lib, sharding
 from vidret_jax.data import source as source_lib
 
 
@@ -33,7 +31,9 @@ class Evaluator:
       raise ValueError('no such thing')
     parts = []
     for _, block in source_lib.blocks(
-      self._source, self._block, process_index=jax.process_index(),
+      self._source,
+      self._block,
+      process_index=jax.process_index(),
       process_count=jax.process_count(),
     ):
       block = sharding.put_batch(block, self._mesh)

@@ -11,13 +11,13 @@ import tensorflow_datasets as tfds
 
 from vidret_jax.data import records, words
 from vidret_jax.data.shapes import annotations, measure
-from vidret_jax.data.shapes import corpus as corpus_lib
+from vidret_jax.data.shapes import script as script_lib
 
 
 class Shapes(tfds.core.GeneratorBasedBuilder):
   """One record per clip of the corpus folder given as `manual_dir`."""
 
-  VERSION = tfds.core.Version(corpus_lib.VERSION)
+  VERSION = tfds.core.Version(script_lib.VERSION)
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     'The clips are made by `vidret_jax.data.shapes.prepare`.'
   )

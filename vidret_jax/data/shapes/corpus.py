@@ -19,7 +19,6 @@ import sys
 from vidret_jax.data.shapes import annotations, copies, sample
 from vidret_jax.data.shapes import script as script_lib
 
-VERSION = '1.0.0'
 _RECIPE = 'recipe.json'
 
 
@@ -30,12 +29,12 @@ def data_root(root: str | os.PathLike | None = None) -> pathlib.Path:
 
 def corpus_dir(root: str | os.PathLike | None = None) -> pathlib.Path:
   """Where the clips and annotations are."""
-  return data_root(root) / 'shapes' / VERSION
+  return data_root(root) / 'shapes' / script_lib.VERSION
 
 
 def records_dir(root: str | os.PathLike | None = None) -> pathlib.Path:
   """Where the records are."""
-  return data_root(root) / 'records' / 'shapes' / VERSION
+  return data_root(root) / 'records' / 'shapes' / script_lib.VERSION
 
 
 def prepare(

@@ -12,6 +12,8 @@ import zlib
 
 import numpy as np
 
+# A new one wherever the same seed gives other files.
+VERSION = '1.0.0'
 SPLITS = ('train', 'val', 'test', 'copies')
 COUNTS = {'train': 1000, 'val': 160, 'test': 400, 'copies': 160}
 WIDTH, HEIGHT, FPS, RATE = 128, 96, 8, 16000

@@ -12,7 +12,7 @@ _W, _H, _LEFT, _BOTTOM, _TOP = 340, 170, 34, 24, 10
 
 
 def recall_curves(
-    ranks: dict[str, np.ndarray], candidates: dict[str, int]
+  ranks: dict[str, np.ndarray], candidates: dict[str, int]
 ) -> Markup:
   """Recall in percent against the cutoff, on a logarithmic axis.
 
@@ -33,17 +33,27 @@ def recall_curves(
   for percent in (0, 50, 100):
     at = float(y(percent))
     marks += [
-        tag('line', x1=_LEFT, x2=right, y1=f'{at:.1f}', y2=f'{at:.1f}',
-            cls='grid'),
-        tag('text', str(percent), x=_LEFT - 6, y=f'{at + 4:.1f}', cls='tick',
-            text_anchor='end')]
+      tag(
+        'line', x1=_LEFT, x2=right, y1=f'{at:.1f}', y2=f'{at:.1f}', cls='grid'
+      ),
+      tag(
+        'text',
+        str(percent),
+        x=_LEFT - 6,
+        y=f'{at + 4:.1f}',
+        cls='tick',
+        text_anchor='end',
+      ),
+    ]
   ticks = [k for d in range(7) for k in (10**d, 5 * 10**d) if k <= most]
   for k in ticks:
     at = f'{x(k):.1f}'
-    marks.append(tag('text', f'{k}', x=at, y=_H - 8, cls='tick',
-                     text_anchor='middle'))
-    marks.append(tag('line', x1=at, x2=at, y1=_TOP, y2=_H - _BOTTOM,
-                     cls='grid'))
+    marks.append(
+      tag('text', f'{k}', x=at, y=_H - 8, cls='tick', text_anchor='middle')
+    )
+    marks.append(
+      tag('line', x1=at, x2=at, y1=_TOP, y2=_H - _BOTTOM, cls='grid')
+    )
   for direction, values in ranks.items():
     n = candidates[direction]
     cutoffs = np.unique(np.geomspace(1, n, 60).round().astype(int))
@@ -52,29 +62,59 @@ def recall_curves(
       lines['chance'] = 100 * cutoffs / n
     for kind, percent in lines.items():
       points = ' '.join(
-          f'{a:.1f},{b:.1f}' for a, b in zip(x(cutoffs), y(percent)))
+        f'{a:.1f},{b:.1f}' for a, b in zip(x(cutoffs), y(percent))
+      )
       marks.append(tag('polyline', points=points, cls=f'{kind} {direction}'))
   return tag(
-      'svg', marks, viewBox=f'0 0 {_W} {_H}', cls='curves', role='img',
-      aria_label='recall in percent against the cutoff k')
+    'svg',
+    marks,
+    viewBox=f'0 0 {_W} {_H}',
+    cls='curves',
+    role='img',
+    aria_label='recall in percent against the cutoff k',
+  )
 
 
 def strip(shares: Sequence[float], colours: Sequence[int]) -> Markup:
   """One bar cut into shares; `colours` are numbers of the palette."""
   parts, at = [], 0.0
   for share, colour in zip(shares, colours):
-    parts.append(tag('rect', x=f'{100 * at:.2f}', y='0', height='6',
-                     width=f'{100 * share:.2f}', cls=f'c{colour}'))
+    parts.append(
+      tag(
+        'rect',
+        x=f'{100 * at:.2f}',
+        y='0',
+        height='6',
+        width=f'{100 * share:.2f}',
+        cls=f'c{colour}',
+      )
+    )
     at += share
-  return tag('svg', parts, viewBox='0 0 100 6', preserveAspectRatio='none',
-             cls='strip', aria_hidden='true')
+  return tag(
+    'svg',
+    parts,
+    viewBox='0 0 100 6',
+    preserveAspectRatio='none',
+    cls='strip',
+    aria_hidden='true',
+  )
 
 
 def bar(share: float, colour: int) -> Markup:
   """A bar from the left; `share` of the full width."""
   return tag(
-      'svg', tag('rect', x='0', y='0', height='6', width='100', cls='rail'),
-      tag('rect', x='0', y='0', height='6', width=f'{100 * share:.2f}',
-          cls=f'c{colour}'),
-      viewBox='0 0 100 6', preserveAspectRatio='none', cls='bar',
-      aria_hidden='true')
+    'svg',
+    tag('rect', x='0', y='0', height='6', width='100', cls='rail'),
+    tag(
+      'rect',
+      x='0',
+      y='0',
+      height='6',
+      width=f'{100 * share:.2f}',
+      cls=f'c{colour}',
+    ),
+    viewBox='0 0 100 6',
+    preserveAspectRatio='none',
+    cls='bar',
+    aria_hidden='true',
+  )

@@ -10,8 +10,13 @@ from vidret_jax.evaluators.report import markup
 
 MODES = ('link', 'copy', 'none')
 # What browsers are told; a container they do not know is offered untyped.
-TYPES = {'.mp4': 'video/mp4', '.m4v': 'video/mp4', '.webm': 'video/webm',
-         '.ogv': 'video/ogg', '.mov': 'video/quicktime'}
+TYPES = {
+  '.mp4': 'video/mp4',
+  '.m4v': 'video/mp4',
+  '.webm': 'video/webm',
+  '.ogv': 'video/ogg',
+  '.mov': 'video/quicktime',
+}
 _CONTAINERS = (*TYPES, '.mkv', '.avi', '.mpg', '.mpeg', '.3gp')
 
 

@@ -15,8 +15,9 @@ import urllib.parse
 # Controls except tab and newline, lone surrogates, and the marks that reverse
 # the direction of the text that follows.
 _UNSAFE = re.compile(
-    '[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069'
-    '\ud800-\udfff\ufeff\ufffe\uffff]')
+  '[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069'
+  '\ud800-\udfff\ufeff\ufffe\uffff]'
+)
 _LINKS = ('href', 'src', 'poster', 'data', 'action')
 _VOID = ('meta', 'input', 'link', 'br', 'source')
 

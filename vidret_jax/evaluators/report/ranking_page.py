@@ -107,15 +107,15 @@ class Page:
 
 
 def search(
-    model: Retriever,
-    mesh: Mesh,
-    variables: Any,
-    items: Any,
-    queries: source_lib.Source,
-    chosen: np.ndarray,
-    item_of_query: np.ndarray,
-    change: Any,
-    block: int,
+  model: Retriever,
+  mesh: Mesh,
+  variables: Any,
+  items: Any,
+  queries: source_lib.Source,
+  chosen: np.ndarray,
+  item_of_query: np.ndarray,
+  change: Any,
+  block: int,
 ) -> Found:
   """Finds the best items of some queries, and the scores of the right ones.
 
@@ -138,42 +138,48 @@ def search(
     return change(batch, np.where(rows >= 0, chosen[np.maximum(rows, 0)], -1))
 
   scores, numbers, own, weights = [], [], [], []
-  stream = bank_lib.encode(
-      p.encode_query, variables, source, size, mesh, place)
+  stream = bank_lib.encode(p.encode_query, variables, source, size, mesh, place)
   for first, emb in stream:
-    found = exact.top_k(model, mesh, variables, emb, bank, TOP,
-                        has_score=items.has_score)
+    found = exact.top_k(
+      model, mesh, variables, emb, bank, TOP, has_score=items.has_score
+    )
     scores.append(found[0])
     numbers.append(found[1])
     column = np.full(size, -1)
-    part = item_of_query[chosen[first:first + size]]
-    column[:len(part)] = part
-    own.append(exact.own_scores(
-        model, mesh, variables, emb, bank, column, has_score=items.has_score))
+    part = item_of_query[chosen[first : first + size]]
+    column[: len(part)] = part
+    own.append(
+      exact.own_scores(
+        model, mesh, variables, emb, bank, column, has_score=items.has_score
+      )
+    )
     if 'weights' in emb:
       whole = sharding.fetch(emb['weights'])
       # Several captions per query, averaged by the score: average them here.
       weights.append(whole.reshape(size, -1, whole.shape[-1]).mean(1))
   n = len(chosen)
   return Found(
-      query=chosen, scores=np.concatenate(scores)[:n],
-      items=np.concatenate(numbers)[:n], own=np.concatenate(own)[:n],
-      weights=np.concatenate(weights)[:n] if weights else None)
+    query=chosen,
+    scores=np.concatenate(scores)[:n],
+    items=np.concatenate(numbers)[:n],
+    own=np.concatenate(own)[:n],
+    weights=np.concatenate(weights)[:n] if weights else None,
+  )
 
 
 def build(
-    found: Found,
-    queries: source_lib.Source,
-    items: source_lib.Source,
-    truth: source_lib.GroundTruth,
-    *,
-    available: np.ndarray | None,
-    text_ranks: np.ndarray,
-    video_ranks: np.ndarray,
-    model: Retriever,
-    leaky: bool,
-    title: str,
-    facts: Sequence[tuple[str, str]] = (),
+  found: Found,
+  queries: source_lib.Source,
+  items: source_lib.Source,
+  truth: source_lib.GroundTruth,
+  *,
+  available: np.ndarray | None,
+  text_ranks: np.ndarray,
+  video_ranks: np.ndarray,
+  model: Retriever,
+  leaky: bool,
+  title: str,
+  facts: Sequence[tuple[str, str]] = (),
 ) -> Page:
   """Puts a page together.
 
@@ -195,8 +201,10 @@ def build(
     experts, available = (), None
   rule = getattr(model, 'availability', None)
   # The share of an expert in one comparison is known for this rule only.
-  shared = (rule == 'candidate'
-            and getattr(model, 'missing', 'renormalise') == 'renormalise')
+  shared = (
+    rule == 'candidate'
+    and getattr(model, 'missing', 'renormalise') == 'renormalise'
+  )
   texts, videos = queries.texts, items.videos
   rows = []
   for n, query in enumerate(found.query.tolist()):
@@ -212,35 +220,57 @@ def build(
         shares = weights * have
         shares = shares / shares.sum() if shares.sum() > 0 else None
       return Card(
-          id=items.ids[item], sim=float(sim), place=place,
-          correct=item == right, captions=tuple(items.captions(item)),
-          video=videos[item],
-          available=None if have is None else tuple(have.tolist()),
-          shares=None if shares is None else tuple(shares.tolist()))
+        id=items.ids[item],
+        sim=float(sim),
+        place=place,
+        correct=item == right,
+        captions=tuple(items.captions(item)),
+        video=videos[item],
+        available=None if have is None else tuple(have.tolist()),
+        shares=None if shares is None else tuple(shares.tolist()),
+      )
 
     top = tuple(
-        card(item, sim, place + 1) for place, (item, sim) in enumerate(
-            zip(found.items[n].tolist(), found.scores[n])) if item >= 0)
-    rows.append(Row(
-        id=queries.ids[query], text=texts[query],
+      card(item, sim, place + 1)
+      for place, (item, sim) in enumerate(
+        zip(found.items[n].tolist(), found.scores[n])
+      )
+      if item >= 0
+    )
+    rows.append(
+      Row(
+        id=queries.ids[query],
+        text=texts[query],
         rank=float(text_ranks[query]) + 1,
-        truth=card(right, found.own[n], None), top=top,
-        weights=None if weights is None else tuple(weights.tolist())))
-  sizes = [('queries', f'{len(queries):,}'), ('videos', f'{len(items):,}'),
-           ('shown', f'{len(rows):,}')]
+        truth=card(right, found.own[n], None),
+        top=top,
+        weights=None if weights is None else tuple(weights.tolist()),
+      )
+    )
+  sizes = [
+    ('queries', f'{len(queries):,}'),
+    ('videos', f'{len(items):,}'),
+    ('shown', f'{len(rows):,}'),
+  ]
   if rule is not None:
     sizes.append(('availability rule', rule))
   return Page(
-      title=title, facts=(*sizes, *facts),
-      table={'t2v': ranks_lib.summary(text_ranks),
-             'v2t': ranks_lib.summary(video_ranks)},
-      ranks={'t2v': text_ranks, 'v2t': video_ranks},
-      candidates={'t2v': len(items), 'v2t': len(queries)},
-      experts=experts, leaky=leaky, rows=tuple(rows))
+    title=title,
+    facts=(*sizes, *facts),
+    table={
+      't2v': ranks_lib.summary(text_ranks),
+      'v2t': ranks_lib.summary(video_ranks),
+    },
+    ranks={'t2v': text_ranks, 'v2t': video_ranks},
+    candidates={'t2v': len(items), 'v2t': len(queries)},
+    experts=experts,
+    leaky=leaky,
+    rows=tuple(rows),
+  )
 
 
 def write(
-    page: Page, folder: str | pathlib.Path, *, videos: str = 'link'
+  page: Page, folder: str | pathlib.Path, *, videos: str = 'link'
 ) -> pathlib.Path:
   """Writes `index.html`, `rankings.json` and the clips into a folder.
 
@@ -253,16 +283,29 @@ def write(
   path = folder / 'index.html'
   _replace(path, text)
   rows = [
-      {'query': r.id, 'text': r.text, 'rank': r.rank, 'truth': r.truth.id,
-       'truth_sim': _or_null(r.truth.sim),
-       'top': [{'id': c.id, 'sim': _or_null(c.sim)} for c in r.top]}
-      for r in page.rows]
-  table = {d: {k: _or_null(x) for k, x in row.items()}
-           for d, row in page.table.items()}
-  content = {'title': page.title, 'facts': dict(page.facts),
-             'leaky_2019': page.leaky, 'table': table, 'rows': rows}
-  _replace(folder / 'rankings.json',
-           json.dumps(content, indent=1, allow_nan=False))
+    {
+      'query': r.id,
+      'text': r.text,
+      'rank': r.rank,
+      'truth': r.truth.id,
+      'truth_sim': _or_null(r.truth.sim),
+      'top': [{'id': c.id, 'sim': _or_null(c.sim)} for c in r.top],
+    }
+    for r in page.rows
+  ]
+  table = {
+    d: {k: _or_null(x) for k, x in row.items()} for d, row in page.table.items()
+  }
+  content = {
+    'title': page.title,
+    'facts': dict(page.facts),
+    'leaky_2019': page.leaky,
+    'table': table,
+    'rows': rows,
+  }
+  _replace(
+    folder / 'rankings.json', json.dumps(content, indent=1, allow_nan=False)
+  )
   return path
 
 

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""Writes the tables of docs/results.md from the stored results.
+
+  python -m benchmarks.tables
+
+A block between `<!-- table: NAME -->` and `<!-- end -->` is replaced by what
+the function of that name makes of benchmarks/results/*.json. Figures reach the
+page in no other way; a test compares the two.
+"""
+
+import json
+import pathlib
+import re
+
+from benchmarks import machine
+
+PAGE = pathlib.Path(__file__).parent.parent / 'docs' / 'results.md'
+METRICS = ('R@1', 'R@5', 'R@10', 'R@50', 'MdR', 'MnR', 'geom')
+
+
+def stored(name):
+  """The results of one benchmark."""
+  return json.loads((machine.RESULTS / f'{name}.json').read_text())['results']
+
+
+def facts(name):
+  """The machine of one benchmark."""
+  return json.loads((machine.RESULTS / f'{name}.json').read_text())['machine']
+
+
+def grid(head, rows):
+  """A Markdown table."""
+  lines = [head, ['---'] * len(head), *rows]
+  return '\n'.join('| ' + ' | '.join(map(str, r)) + ' |' for r in lines)
+
+
+def spread(cell):
+  """Mean and deviation, one decimal, as the papers print them."""
+  return f'{cell["mean"]:.1f} ({cell["std"]:.1f})'
+
+
+def ranking(rows, direction, first='model'):
+  """One row per model, one column per metric."""
+  return grid(
+    [first, *METRICS],
+    [
+      [name, *(spread(row[f'{direction}_{m}']) for m in METRICS)]
+      for name, row in rows.items()
+    ],
+  )
+
+
+def shapes_t2v():
+  """Sentences find videos."""
+  return ranking(stored('shapes_ce')['models'], 't2v')
+
+
+def shapes_v2t():
+  """Videos find sentences."""
+  return ranking(stored('shapes_ce')['models'], 'v2t')
+
+
+def shapes_hidden():
+  """Sentences find videos that lost experts."""
+  hidden = stored('shapes_ce')['hidden']
+  rates = list(next(iter(hidden.values())))
+  return grid(
+    ['t2v R@1, experts hidden', *rates],
+    [
+      [name, *(spread(by_rate[r]['t2v_R@1']) for r in rates)]
+      for name, by_rate in hidden.items()
+    ],
+  )
+
+
+def train_step():
+  """One update at the paper's sizes."""
+  r, m = stored('train_step'), facts('train_step')
+  return grid(
+    ['CE on MSR-VTT sizes, one update', ''],
+    [
+      ['batch, parameters', f'{r["batch_size"]}, {r["parameters"]:,}'],
+      ['median of steps', f'{r["seconds"]["median"]:.2f} s'],
+      ['examples per second', f'{r["examples_per_second"]:.0f}'],
+      [
+        'the original, same kind of machine',
+        f'{r["original_seconds"]:.1f} s; ours is {r["speedup"]:.2f} times '
+        'as fast',
+      ],
+      ['compilation, once', f'{r["compile_seconds"]:.0f} s'],
+      ['arithmetic, as compiled', f'{r["gflop"]:.0f} GFLOP'],
+      [
+        'rate',
+        f'{r["gflops"]:.0f} GFLOP/s, {r["fraction_of_matmul_peak"]:.0%} of '
+        f"this machine's matmul rate ({m['matmul_gflops']:.0f})",
+      ],
+      [
+        'lower bound: matmuls at that rate',
+        f'{r["seconds_of_matmul_at_peak"]:.2f} s',
+      ],
+      [
+        "lower bound: the optimiser's memory traffic "
+        f'({r["optimiser_bytes"] / 1e9:.1f} GB at '
+        f'{m["memory_gbytes_per_second"]:.0f} GB/s)',
+        f'{r["seconds_of_optimiser_at_bandwidth"]:.2f} s',
+      ],
+      ['peak memory', f'{r["peak_rss_bytes"] / 1e9:.1f} GB'],
+    ],
+  )
+
+
+def input_pipeline():
+  """The training stream without a model."""
+  r = stored('input_pipeline')
+  return grid(
+    ['records', 'batch of 64', 'examples/s', 'to open'],
+    [
+      [
+        name,
+        f'{c["milliseconds_per_batch"]:.1f} ms',
+        f'{c["examples_per_second"]:.0f}',
+        f'{c["open_seconds"]:.1f} s',
+      ]
+      for name, c in r['caches'].items()
+    ],
+  )
+
+
+def render(text):
+  """The page with all its tables made anew."""
+
+  def make(match):
+    name = match.group(1)
+    return f'<!-- table: {name} -->\n{globals()[name]()}\n<!-- end -->'
+
+  return re.sub(
+    r'<!-- table: (\w+) -->\n.*?<!-- end -->', make, text, flags=re.DOTALL
+  )
+
+
+def main():
+  PAGE.write_text(render(PAGE.read_text()))
+  print(f'written: {PAGE}')
+
+
+if __name__ == '__main__':
+  main()
