@@ -49,7 +49,7 @@ def matmul_gflops(n=2048, repeats=8):
   return 2 * n**3 / _best_seconds(lambda: product(a), repeats) / 1e9
 
 
-def memory_gbytes_per_second(megabytes=64, repeats=8):
+def memory_gbytes_per_second(megabytes=256, repeats=8):
   """Rate of x + 1 over an array far larger than the caches: read and write."""
   x = jnp.zeros((megabytes * 2**18,), jnp.float32)
   add = jax.jit(lambda x: x + 1, donate_argnums=0)

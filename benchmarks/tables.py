@@ -126,6 +126,68 @@ def input_pipeline():
   )
 
 
+def evaluation():
+  """Time of whole evaluations."""
+  r = stored('eval_speed')
+  e, m = r['evaluation'], r['metrics']
+  return grid(
+    ['', 'here', 'the original', 'of which unavoidable'],
+    [
+      [
+        f'CE, {e["queries"]:,} captions x {e["items"]:,} videos, encoders '
+        'included',
+        f'{e["best"]:.2f} s',
+        f'{e["original_seconds"]:.1f} s ({e["speedup"]:.1f} times ours)',
+        f'{e["seconds_of_matmul_at_peak"]:.1f} s of matrix products at the '
+        f"machine's rate ({sum(e['gflop'].values()):.0f} GFLOP)",
+      ],
+      [
+        f'ranks and metrics of both directions, {m["queries"]:,} x '
+        f'{m["items"]:,}',
+        f'{m["best"]:.3f} s',
+        f'{m["original_seconds"]:.1f} s ({m["speedup"]:.0f} times ours)',
+        f'{m["seconds_of_one_read_at_bandwidth"]:.3f} s to read the matrix '
+        'once',
+      ],
+    ],
+  )
+
+
+def memory():
+  """Peak memory of large evaluations."""
+  names = {
+    'embedded': 'embeddings only',
+    'ce': 'whole CE, weights (0.73 GB) and encoders included',
+  }
+  return grid(
+    ['nine experts of 768', 'captions x videos', 'peak memory', 'time'],
+    [
+      [
+        names[row['kind']],
+        f'{row["captions"]:,} x {row["videos"]:,}',
+        f'{row["peak_bytes"] / 1e9:.2f} GB',
+        f'{row["seconds"]:.0f} s',
+      ]
+      for row in stored('eval_memory')['evaluations']
+    ],
+  )
+
+
+def growth():
+  """Evaluation of ever more items."""
+  return grid(
+    ['videos', 'time', 'peak memory'],
+    [
+      [
+        f'{row["videos"]:,}',
+        f'{row["seconds"]:.1f} s',
+        f'{row["peak_bytes"] / 1e9:.2f} GB',
+      ]
+      for row in stored('eval_growth')['points']
+    ],
+  )
+
+
 def render(text):
   """The page with all its tables made anew."""
 

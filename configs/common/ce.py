@@ -230,8 +230,8 @@ def evaluation(
       cache=None if final else 'ram',  # What is read once stays on disk.
       **data,
     ),
-    query_block=512,
-    item_block=512,
+    query_block=256,
+    item_block=256,
     ties='mean',
     v2t='best_caption',
     when=when,

@@ -9,7 +9,7 @@ import pytest
 
 from tests.evaluators import toy
 from vidret_jax import sharding
-from vidret_jax.evaluators import counting, matrix, mean_loss, retrieval
+from vidret_jax.evaluators import matrix, mean_loss, non_finite, retrieval
 from vidret_jax.evaluators.hiding import Hiding
 from vidret_jax.metrics import ranks as ranks_lib
 
@@ -132,14 +132,16 @@ def test_a_score_that_is_not_finite_names_its_ids(value):
   evaluator, variables = matrix_judge(
     sims, np.arange(9) % 5, query_block=4, item_block=2
   )
-  with pytest.raises(counting.NonFiniteScore, match=r"'v2#1' and item 'v3'"):
+  with pytest.raises(non_finite.NonFiniteScore, match=r"'v2#1' and item 'v3'"):
     evaluator.run(variables)
 
 
 def test_a_video_without_experts_is_an_error_or_last():
   model, variables, queries, items = toy.build()
   items.available[4] = False
-  with pytest.raises(counting.NonFiniteScore, match="clip4.*no_expert='last'"):
+  with pytest.raises(
+    non_finite.NonFiniteScore, match="clip4.*no_expert='last'"
+  ):
     judge(model, queries, items).run(variables)
   evaluator = judge(model, queries, items, no_expert='last')
   evaluator.run(variables)

@@ -17,7 +17,7 @@ import numpy as np
 
 from vidret_jax import sharding
 from vidret_jax.data import source as source_lib
-from vidret_jax.evaluators import base
+from vidret_jax.evaluators import arrange, base, non_finite
 from vidret_jax.metrics import ranks as ranks_lib
 from vidret_jax.models.base import Retriever
 from vidret_jax.ops import ranking
@@ -27,13 +27,9 @@ from vidret_jax.search.bank import Bank, Change
 from vidret_jax.search.exact import padded
 from vidret_jax.search.programs import programs
 
-# Pairs of blocks given to the devices before the oldest is waited for: enough to
-# keep them busy, few enough to bound the memory that computations hold.
+# Pairs of blocks given to the devices before the oldest is waited for: enough
+# to keep them busy, few enough to bound the memory that computations hold.
 _AHEAD = 2
-
-
-class NonFiniteScore(ValueError):
-  """A similarity that is NaN or infinite; it has no rank."""
 
 
 @dataclasses.dataclass
@@ -163,13 +159,15 @@ class Counter:
       change: edits local query batches; row numbers are those of `queries`.
 
     Raises:
-      NonFiniteScore: names the first queries and items concerned.
+      non_finite.NonFiniteScore: names the first queries and items concerned.
       ValueError: no queries, or (max_pool) an item with more captions than a
         block of queries holds.
     """
     if not len(item_of_query):
       raise ValueError('there are no queries to rank; is the split empty?')
-    layout = self._layout(item_of_query)
+    layout = arrange.layout(
+      item_of_query, self._query_block, self._v2t == 'max_pool', self._mesh
+    )
     asked = self._ask(variables, items, queries, item_of_query, layout, change)
     best = np.full(len(items.ids), -np.inf, asked.own.dtype)
     with np.errstate(invalid='ignore'):  # NaN is found by the counting pass.
@@ -185,34 +183,6 @@ class Counter:
     video = ranks_lib.from_counts(*cols, self._ties)
     video[np.bincount(item_of_query, minlength=len(video)) == 0] = np.inf
     return Ranks(text, video)
-
-  def _layout(self, item_of_query: np.ndarray) -> np.ndarray:
-    """int64 [n]: which query stands where; -1 is padding.
-
-    Captions of a video stand together: their own item then lies in one block.
-    For max_pool they also stay within one block of queries.
-    """
-    order = np.argsort(item_of_query, kind='stable')
-    if self._v2t == 'best_caption':
-      return order
-    sizes = np.bincount(item_of_query)
-    block = bank_lib.block_size(
-      self._query_block, len(order) + sizes.max(), self._mesh
-    )
-    if sizes.max() > block:
-      raise ValueError(
-        f"v2t='max_pool' pools the captions of a video within one block: "
-        f'item {sizes.argmax()} has {sizes.max()} captions, a block holds '
-        f'{block}. Set query_block={sizes.max()} or more.'
-      )
-    out, used = [], 0
-    for captions in np.split(order, np.cumsum(sizes)[:-1]):
-      if used + len(captions) > block:
-        out.append(np.full(block - used, -1))
-        used = 0
-      out.append(captions)
-      used = (used + len(captions)) % block
-    return np.concatenate(out)
 
   def _ask(self, variables, items, queries, item_of_query, layout, change):
     """First pass: encodes the queries and scores each with its own item."""
@@ -237,17 +207,16 @@ class Counter:
     own = []
     for first, emb in base.progress(stream, -(-len(layout) // size), 'queries'):
       part = slice(first, first + size)
-      own.append(
-        exact.own_scores(
-          self._model,
-          self._mesh,
-          variables,
-          emb,
-          items.bank,
-          _cut(column, part, size, -1),
-          has_score=items.has_score,
-        )
+      scores = exact.own_scores(
+        self._model,
+        self._mesh,
+        variables,
+        emb,
+        items.bank,
+        arrange.cut(column, part, size, -1),
+        has_score=items.has_score,
       )
+      own.append(scores)
       bank.append(emb)
     own = np.concatenate(own)[: len(layout)]
     return _Queries(bank, source.ids, mask, column, own)
@@ -264,48 +233,40 @@ class Counter:
       counts = ranking.Counts(*sharding.fetch(tuple(counts)))
       if counts.bad:
         self._raise_non_finite(variables, items, asked, b, i)
-      for j, (row, col) in enumerate(
-        (
-          (counts.row_greater, counts.col_greater),
-          (counts.row_equal, counts.col_equal),
-        )
-      ):
+      in_rows = counts.row_greater, counts.row_equal
+      in_cols = counts.col_greater, counts.col_equal
+      for j in range(2):
         part = rows[j, bank.slice(b)]
-        part += row[: len(part)]
+        part += in_rows[j][: len(part)]
         part = cols[j, items.bank.slice(i)]
-        part += col[: len(part)]
+        part += in_cols[j][: len(part)]
 
     total = -(-len(items.bank) // items.bank.group_size) * len(bank)
     steps = ((g, b) for g in items.bank.groups() for b in range(len(bank)))
     for group, b in base.progress(steps, total, 'ranks'):
       emb, part = bank.block(b), bank.slice(b)
-      own = _cut(asked.own, part, bank.size, 0)
-      column = _cut(asked.column, part, bank.size, -1).astype(np.int32)
-      mask = _cut(asked.mask, part, bank.size, False)
+      own = arrange.cut(asked.own, part, bank.size, 0)
+      column = arrange.cut(asked.column, part, bank.size, -1).astype(np.int32)
+      mask = arrange.cut(asked.mask, part, bank.size, False)
       video = None
       if self._v2t == 'max_pool':
-        video = _numbered(column)
+        video = arrange.numbered(column)
       for i, v in group:
-        threshold = _cut(best, items.bank.slice(i), items.bank.size, 0)
+        threshold = arrange.cut(best, items.bank.slice(i), items.bank.size, 0)
         sim_qv = self._p.score(variables, emb, v)
         # Outside [0, size) where the own item lies in another block.
         own_column = column - np.int32(items.bank.first(i))
-        pending.append(
-          (
-            b,
-            i,
-            self._p.count(
-              sim_qv,
-              own,
-              own_column,
-              threshold,
-              mask,
-              items.bank.mask(i),
-              padded(items.has_score, items.bank, i),
-              video,
-            ),
-          )
+        counts = self._p.count(
+          sim_qv,
+          own,
+          own_column,
+          threshold,
+          mask,
+          items.bank.mask(i),
+          padded(items.has_score, items.bank, i),
+          video,
         )
+        pending.append((b, i, counts))
         if len(pending) > _AHEAD:
           add()
     while pending:
@@ -318,53 +279,15 @@ class Counter:
     sim_qv = sharding.fetch(
       self._p.score(variables, bank.block(b), items.bank.block(i))
     )
-    real = _cut(asked.mask, part, bank.size, False)[:, None]
+    real = arrange.cut(asked.mask, part, bank.size, False)[:, None]
     real = real & items.bank.mask(i) & padded(items.has_score, items.bank, i)
-    raise NonFiniteScore(
-      _explain(
+    first = items.bank.first(i)
+    raise non_finite.NonFiniteScore(
+      non_finite.explain(
         sim_qv,
-        real & ~np.isfinite(sim_qv),
+        real,
         asked.ids[part],
-        items,
-        items.bank.first(i),
+        items.ids[first:],
+        None if items.available is None else items.available[first:],
       )
     )
-
-
-def _explain(sim_qv, bad, query_ids, items, first):
-  """One screen about scores that are not finite."""
-  q, v = (x[0] for x in np.nonzero(bad))
-  item = first + v
-  text = (
-    f'similarity of query {query_ids[q]!r} and item '
-    f'{items.ids[item]!r} is {sim_qv[q, v]}; it has no rank '
-    f'({bad.sum()} such scores in this block, {bad.any(1).sum()} queries, '
-    f'{bad.any(0).sum()} items).'
-  )
-  if items.available is not None and not items.available[item].any():
-    empty = np.flatnonzero(~items.available.any(1))
-    names = ', '.join(repr(items.ids[j]) for j in empty[:5])
-    text += (
-      f' Without any available expert: {names}'
-      f'{", ..." if len(empty) > 5 else ""}, {len(empty)} in all. Give them '
-      "one, leave them out of the split, or set no_expert='last' to rank "
-      'them behind all others.'
-    )
-  else:
-    text += (
-      ' Look for NaN in the weights (a diverged run?) and in the '
-      'features of these two.'
-    )
-  return text
-
-
-def _cut(x, part, size, fill):
-  """`x[part]`, filled up to `size`."""
-  x = x[part]
-  return np.concatenate([x, np.full(size - len(x), fill, x.dtype)])
-
-
-def _numbered(column):
-  """Runs of equal values as 0, 1, 2, ...: int32."""
-  change = np.concatenate([[0], np.diff(column) != 0])
-  return np.cumsum(change).astype(np.int32)

@@ -17,7 +17,7 @@ import numpy as np
 from vidret_jax.data import source as source_lib
 from vidret_jax.evaluators import base, counting, hiding
 from vidret_jax.evaluators import predictions as predictions_lib
-from vidret_jax.evaluators.report import ranking_page
+from vidret_jax.evaluators.report import asking, ranking_page
 from vidret_jax.metrics import ranks as ranks_lib
 from vidret_jax.models.base import Retriever
 
@@ -135,7 +135,7 @@ class Evaluator:
       `metrics.ranks.summary`; the names end in `_leaky2019` under that rule.
 
     Raises:
-      counting.NonFiniteScore: a score without a rank.
+      non_finite.NonFiniteScore: a score without a rank.
     """
     items = self._collect(variables)
     self.ranks = self._counter.rank(
@@ -173,7 +173,7 @@ class Evaluator:
       self.run(variables)
     chosen = self._choose(queries)
     items = self._collect(variables)
-    found = ranking_page.search(
+    found = asking.search(
       self._model,
       self._mesh,
       variables,

@@ -94,4 +94,5 @@ class BatchNorm(nn.Module):
     # Product of (1 - share) over the later batches, and over all.
     left = jnp.cumprod((1 - share)[::-1])[::-1]
     later = jnp.append(left[1:], jnp.ones((), self.dtype))
-    running.value = left[0] * running.value + (share * later) @ batch
+    mean = jnp.dot(share * later, batch, precision='highest')
+    running.value = left[0] * running.value + mean

@@ -186,7 +186,8 @@ class CollaborativeGating(nn.Module):
         z, a = z + _pick(rest[role], index), a * _pick(have_mb, index)
       number = a.sum(0)[:, None]
       z = self.g.hidden(z, train=train, where=where)
-      mean = jnp.einsum('gb,gbd->bd', a, z) / (number + _EPS)
+      total = jnp.einsum('gb,gbd->bd', a, z, precision=self.num.precision)
+      mean = total / (number + _EPS)
       mask = self.g.last(mean, number / (number + _EPS))
       out.append(self._gate(name, experts[m], mask, train, where))
       if self.sequential and m + 1 < count:

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One query of a ranking report: its words, mixture, right clip and top."""
+
+import math
+
+from vidret_jax.evaluators.report import charts
+from vidret_jax.evaluators.report.clips import TYPES
+from vidret_jax.evaluators.report.markup import Link, Markup, tag
+
+PALETTE = 12  # Colours of experts in style.css; more experts share them.
+
+
+def kind(row) -> str:
+  if row.rank <= 1:
+    return 'first'
+  return 'top' if any(c.correct for c in row.top) else 'miss'
+
+
+def row(row, page, labels, clips) -> Markup:
+  total = page.candidates['t2v']
+  badge = tag(
+    'span',
+    'rank ',
+    tag('b', f'{row.rank:g}'),
+    f' of {total:,}',
+    cls='rank',
+    title='one-based; clips of equal score share their mean rank',
+  )
+  heading = tag(
+    'div',
+    badge,
+    tag('h2', tag('q', tag('bdi', row.text))),
+    tag('code', row.id),
+    cls='query',
+  )
+  mixture = None
+  if row.weights is not None:
+    mixture = tag(
+      'ul',
+      [
+        tag(
+          'li',
+          tag('span', label),
+          charts.bar(w, i % PALETTE),
+          tag('b', f'{100 * w:.0f} %'),
+          title=name,
+        )
+        for i, (label, name, w) in enumerate(
+          zip(labels, page.experts, row.weights)
+        )
+      ],
+      cls='mixture',
+      aria_label='mixture weights of this query',
+    )
+  return tag(
+    'article',
+    heading,
+    mixture,
+    tag(
+      'div',
+      _card(row.truth, row, labels, clips),
+      [_card(c, row, labels, clips) for c in row.top],
+      cls='cards',
+    ),
+    cls=f'row {kind(row)}',
+    id=f'q-{row.id}',
+  )
+
+
+def _card(card, row, labels, clips) -> Markup:
+  truth = card.place is None
+  place = 'ground truth' if truth else f'rank {card.place}'
+  kind = 'truth' if truth else 'right' if card.correct else 'other'
+  sim = f'sim {card.sim:.3f}' if math.isfinite(card.sim) else 'no score'
+  return tag(
+    'section',
+    tag(
+      'div',
+      tag('span', place, cls='place'),
+      tag('span', '✓ correct', cls='mark') if kind == 'right' else None,
+      tag('span', sim, cls='sim'),
+      cls='line',
+    ),
+    _video(card, clips.place(card.id, card.video)),
+    tag('code', card.id, cls='id'),
+    _experts(card, labels),
+    _captions(card, row) if truth else _first_caption(card),
+    cls=f'card {kind}',
+    data_id=card.id,
+  )
+
+
+def _video(card, link: Link | None) -> Markup:
+  if link is None:
+    return tag('div', 'no video file', cls='video none')
+  kind = next((t for s, t in TYPES.items() if link.endswith(s)), None)
+  return tag(
+    'video',
+    tag('source', src=link, type=kind),
+    controls=True,
+    muted=True,
+    loop=True,
+    playsinline=True,
+    preload='metadata',
+    cls='video',
+    aria_label=f'clip {card.id}',
+  )
+
+
+def _experts(card, labels) -> Markup | None:
+  """Which experts the clip has, and their shares in this comparison."""
+  if card.available is None:
+    return None
+  chips = [
+    tag(
+      'i',
+      cls=f'dot c{i % PALETTE}' if have else 'dot gone',
+      title=f'{label}: {"available" if have else "missing"}',
+    )
+    for i, (label, have) in enumerate(zip(labels, card.available))
+  ]
+  missing = [n for n, have in zip(labels, card.available) if not have]
+  bar = None
+  if card.shares is not None:
+    bar = charts.strip(
+      card.shares, [i % PALETTE for i in range(len(card.shares))]
+    )
+    text = ', '.join(
+      f'{n} {100 * s:.0f} %'
+      for n, s, have in zip(labels, card.shares, card.available)
+      if have
+    )
+    bar = tag('div', bar, title=f'weights here: {text}')
+  return tag(
+    'div',
+    bar,
+    tag('span', chips, cls='dots'),
+    tag('span', 'without ' + ', '.join(missing), cls='without')
+    if missing
+    else None,
+    cls='experts',
+  )
+
+
+def _captions(card, row) -> Markup | None:
+  """All captions of the right clip; the query's own one stands out."""
+  if not card.captions:
+    return None
+  lines = [
+    tag('li', tag('bdi', text), cls='asked' if text == row.text else None)
+    for text in card.captions
+  ]
+  return tag('ul', lines, cls='captions')
+
+
+def _first_caption(card) -> Markup | None:
+  """What a retrieved clip is said to show, to judge a miss by."""
+  if not card.captions:
+    return None
+  return tag(
+    'p',
+    tag('bdi', card.captions[0]),
+    cls='says',
+    title='first caption of this clip',
+  )
