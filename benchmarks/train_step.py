@@ -5,10 +5,16 @@ r"""Train step of CE at the paper's MSR-VTT sizes, on random features.
 
 Times the very program that the trainer compiles (loss, gradients, Ranger),
 once warm, and puts it beside what the machine can do: its matmul rate and its
-memory bandwidth. Writes benchmarks/results/train_step.json.
+memory bandwidth. Writes benchmarks/results/train_step.json, or, when started as
+
+  GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m benchmarks.train_step
+
+benchmarks/results/train_step_huge_pages.json: an update takes a gigabyte of
+fresh memory, and Linux on CPUs spends much of its time on small pages of it.
 """
 
 import argparse
+import os
 import resource
 import statistics
 import time
@@ -111,8 +117,9 @@ def main():
   # and the gradient written, the gradient read: what no fusion can avoid.
   moved = 4 * count * 9
   rate = cost['flops'] / median / 1e9
+  huge = 'hugetlb=1' in os.environ.get('GLIBC_TUNABLES', '')
   machine.write(
-    'train_step',
+    'train_step' + '_huge_pages' * huge,
     dict(
       config=args.config,
       batch_size=rows,

@@ -49,7 +49,7 @@ def test_what_is_printed(trained):
   workdir, text = trained
   for words in (
     'parameters:',
-    'text/kernel',
+    'parameters.txt lists every tensor',
     '104 in all',
     'weights from seed',
     'R@1',
@@ -58,6 +58,7 @@ def test_what_is_printed(trained):
     f'{workdir}/metrics.jsonl',
   ):
     assert words in text, words
+  assert 'text/kernel' in (workdir / 'parameters.txt').read_text()
   # No terminal: no bar, no control characters, no chatter of libraries.
   assert '\r' not in text and '\x1b' not in text
   assert len(text.splitlines()) < 45, text

@@ -20,6 +20,7 @@ from vidret_jax.data.shapes import (
   encode,
   measure,
   reading,
+  script,
 )
 from vidret_jax.data.shapes import vocabulary as vocab
 

@@ -115,9 +115,6 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 def main(argv: list[str]) -> int:
   """Returns the exit code."""
   args, changes = parse(argv)
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-  # TFDS tells about every configuration that it does not know by name.
-  logging.getLogger('absl').setLevel(logging.ERROR)
   try:
     prepare(config_lib.load(args.config, changes), args)
   except (ValueError, OSError, RuntimeError) as error:
@@ -130,6 +127,9 @@ def main(argv: list[str]) -> int:
 
 def run() -> None:
   """Entry point."""
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  # TFDS tells about every configuration that it does not know by name.
+  logging.getLogger('absl').setLevel(logging.ERROR)
   sys.exit(main(sys.argv[1:]))
 
 
