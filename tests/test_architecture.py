@@ -31,7 +31,7 @@ LAYERS = {
     *('ops', 'metrics', 'config_lib', 'sharding', 'layers', 'losses'),
     *('models', 'data', 'search', 'evaluators'),
   ),
-  'convert': ('models',),
+  'convert': ('models', 'data.encoders'),
   'tools': None,
   'main': None,
 }

@@ -50,17 +50,7 @@ REFINED = ('scene', 'speech', 'audio', 'r2p1d_kinetics', 'rgb', 'r2p1d',
            'inst')
 
 # Text encoders -> width of a token.
-ENCODERS = {
-  'openai': 768, 'openai-gpt': 768, 'w2v': 300, 'grovle': 300,
-  'mt_grovle': 300, 'hglmm_300d': 300, 'hglmm_6kd': 6000,
-  'howto100m_mil_nce': 512, 'electra': 256, 'gpt2': 768, 'gpt2-medium': 1024,
-  'gpt2-large': 1280, 'gpt2-xl': 1600, 'gpt2-xl-finetune': 1600,
-  'bert-base-uncased': 768, 't5-small': 512, 't5-base': 768, 't5-large': 1024,
-  't5-3b': 1024, 't5-11b': 1024, 'albert-base-v2': 768,
-  'albert-large-v2': 1024, 'albert-xlarge-v2': 2048, 'ctrl': 1280,
-  'roberta-base': 768, 'roberta-large': 1024, 'xlnet-base-cased': 768,
-  'xlnet-large-cased': 1024, 'transfo-xl-wt103': 1024,
-}
+ENCODERS = cl.find('data', 'encoders', 'DIMS')
 
 # The rows of the published tables; other values of `--config.model.gating`,
 # `.dim` and so on need no name.

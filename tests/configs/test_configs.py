@@ -12,7 +12,7 @@ import pytest
 
 from tests.data import packs
 from vidret_jax import config_lib as cl
-from vidret_jax.data import encoders, shapes
+from vidret_jax.data import shapes
 from vidret_jax.models import ce
 from vidret_jax.train import defaults, loop, optim, state
 
@@ -268,8 +268,6 @@ def test_runlocal_runs(tmp_path, monkeypatch):
 
 
 def test_tables_are_those_of_the_package():
-  common = cl.load_module(str(CONFIGS / 'common' / 'ce.py'))
-  assert common.ENCODERS == encoders.DIMS
   config = load('ce_shapes.py')
   assert {n: dict(v) for n, v in config.model.experts} == dict(shapes.EXPERTS)
   assert config.model.text.to_dict() == shapes.TEXT

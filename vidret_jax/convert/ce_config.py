@@ -6,42 +6,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from vidret_jax.convert.torch_file import Bag
+from vidret_jax.data import encoders
 from vidret_jax.models import ce
 
 # Widths that upstream writes into its code instead of its configs.
 _WIDTHS = {'audio': 128, 'audio.vggish.0': 128, 'ocr': 300, 'speech': 300}
-# Dim table of the text encoders (upstream `text_embedding_models.json`).
-TEXT_DIMS = {
-  'openai': 768,
-  'openai-gpt': 768,
-  'w2v': 300,
-  'grovle': 300,
-  'mt_grovle': 300,
-  'hglmm_300d': 300,
-  'hglmm_6kd': 6000,
-  'howto100m_mil_nce': 512,
-  'electra': 256,
-  'gpt2': 768,
-  'gpt2-medium': 1024,
-  'gpt2-large': 1280,
-  'gpt2-xl': 1600,
-  'gpt2-xl-finetune': 1600,
-  'bert-base-uncased': 768,
-  't5-small': 512,
-  't5-base': 768,
-  't5-large': 1024,
-  't5-3b': 1024,
-  't5-11b': 1024,
-  'albert-base-v2': 768,
-  'albert-large-v2': 1024,
-  'albert-xlarge-v2': 2048,
-  'ctrl': 1280,
-  'roberta-base': 768,
-  'roberta-large': 1024,
-  'xlnet-base-cased': 768,
-  'xlnet-large-cased': 1024,
-  'transfo-xl-wt103': 1024,
-}
 _GATING = {
   '': 'none',
   'pairwise': 'pairwise',
@@ -108,11 +77,11 @@ def _model_config(config, text_dim):
   clusters = args['vlad_clusters']
   text_clusters = clusters['text']
   encoder = experts['text_feat']
-  text_dim = text_dim or TEXT_DIMS.get(encoder)
+  text_dim = text_dim or encoders.DIMS.get(encoder)
   if text_dim is None:
     raise ConfigMismatch(
       f'upstream config: text_feat={encoder!r} is not in the table of '
-      'encoders; pass its width (--text_dim).'
+      'encoders; pass its width as text_dim.'
     )
   loss = config['loss']['args']
   gating = _gating(args)
