@@ -68,14 +68,14 @@ def read(path):
     for plane in ProfileData.from_file(str(path)).planes
     for line in plane.lines
   ]
-  ops = [(device, op) for device, line in lines for op in _ops(line)]
+  ops = [(device, op) for device, line in lines for op in ops_of(line)]
   # With an accelerator, the host's lines only say what was launched.
   accelerated = any(device for device, _ in ops)
   return [op for device, op in ops if device or not accelerated]
 
 
-def _ops(line):
-  """Yields the operations of one line with their own times."""
+def ops_of(line):
+  """Yields the operations of one line of a trace with their own times."""
   events = []
   for event in line.events:
     stats = dict(event.stats)
