@@ -34,14 +34,8 @@ def train(name, arg, seed, workdir):
   if not (folder / 'results.json').is_file():
     spec = ','.join(filter(None, [arg, f'seed={seed}']))
     command = [
-      *(
-        sys.executable,
-        '-m',
-        'vidret_jax.main',
-        '--config',
-        f'{CONFIG}:{spec}',
-      ),
-      *('--workdir', str(folder)),
+      *(sys.executable, '-m', 'vidret_jax.main'),
+      *('--config', f'{CONFIG}:{spec}', '--workdir', str(folder)),
     ]
     began = time.monotonic()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -62,14 +56,10 @@ def hide_experts(folder, rates):
   from vidret_jax.evaluators import retrieval
   from vidret_jax.train import ckpt
   from vidret_jax.train import run as run_lib
-  from vidret_jax.train import state as state_lib
 
   config = config_lib.load_json(str(folder / 'config.json'))
   run = run_lib.Run(config)
-  target = state_lib.with_sharding(
-    state_lib.start_from(run.variables, None, None), config.sharding, run.mesh
-  ).variables
-  variables, _ = ckpt.load_variables(str(folder), target, config.select)
+  variables, _ = ckpt.load_variables(str(folder), run.shapes(), config.select)
   data = config_lib.freeze(config.evals.test.data)
   return {
     rate: retrieval.Evaluator(

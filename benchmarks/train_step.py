@@ -106,9 +106,7 @@ def main():
     state, watch, scalars = program(state, watch, batch)
     jax.block_until_ready(state)
     times.append(time.perf_counter() - began)
-  times = times[
-    3:
-  ]  # The first ones still touch their memory for the first time.
+  times = times[3:]  # The first steps find their memory untouched.
   median = statistics.median(times)
 
   facts = machine.measure()

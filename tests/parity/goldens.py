@@ -10,6 +10,16 @@ from vidret_jax.convert import ce as convert
 from vidret_jax.convert import ce_config
 from vidret_jax.models import ce
 
+# Upstream's names of the metrics -> ours.
+METRICS = {
+  'R1': 'R@1',
+  'R5': 'R@5',
+  'R10': 'R@10',
+  'R50': 'R@50',
+  'MedR': 'MdR',
+  'MeanR': 'MnR',
+  'geometric_mean_R1-R5-R10': 'geom',
+}
 # Names of the published set: reported as skipped where a folder lacks them.
 # Whatever else a folder holds is tested as well.
 _VARIANTS = (

@@ -23,17 +23,6 @@ from vidret_jax.models import ce
 pytest_generate_tests = test_ce_data.pytest_generate_tests
 data_folder = test_ce_data.data_folder
 
-# Upstream's names of the metrics.
-NAMES = {
-  'R1': 'R@1',
-  'R5': 'R@5',
-  'R10': 'R@10',
-  'R50': 'R@50',
-  'MedR': 'MdR',
-  'MeanR': 'MnR',
-  'geometric_mean_R1-R5-R10': 'geom',
-}
-
 
 def open_job(golden_root, job):
   """(model, variables, items, queries) of an upstream job."""
@@ -86,7 +75,7 @@ def test_metrics(golden_root, errors, job):
   got = evaluator.run(_on_device(variables))
   for direction in ('t2v', 'v2t'):
     for name, value in want.under(f'{direction}_metrics/').items():
-      key = f'{direction}_{NAMES[name]}'
+      key = f'{direction}_{goldens.METRICS[name]}'
       errors.close(key, got[key], value, atol=0, rtol=1e-12)
 
 
@@ -105,7 +94,7 @@ def test_metrics_of_the_training_scripts_log(golden_root, errors, job):
   assert rows
   for name, text in rows.items():
     direction, _, metric = name.partition('_metrics_')
-    key = f'{direction}_{NAMES[metric]}'
+    key = f'{direction}_{goldens.METRICS[metric]}'
     errors.close(key, got[key], float(text), atol=0, rtol=1e-12)
 
 
@@ -116,6 +105,6 @@ def _on_device(variables):
 def test_every_metric_of_the_folder_has_a_name(golden_root, job):
   want = expected(golden_root, job)
   for direction in ('t2v', 'v2t'):
-    assert set(want.under(f'{direction}_metrics/')) <= set(NAMES)
+    assert set(want.under(f'{direction}_metrics/')) <= set(goldens.METRICS)
     values = np.array(list(want.under(f'{direction}_metrics/').values()))
     assert np.isfinite(values).all()

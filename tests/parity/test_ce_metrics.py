@@ -6,19 +6,11 @@ import csv
 import numpy as np
 import pytest
 
+from tests.parity import goldens
 from vidret_jax import sharding
 from vidret_jax.evaluators import matrix, retrieval
 from vidret_jax.metrics import ranks as ranks_lib
 
-NAMES = {
-  'R1': 'R@1',
-  'R5': 'R@5',
-  'R10': 'R@10',
-  'R50': 'R@50',
-  'MedR': 'MdR',
-  'MeanR': 'MnR',
-  'geometric_mean_R1-R5-R10': 'geom',
-}
 DIRECTIONS = {'t2v_metrics': 't2v', 'v2t_metrics': 'v2t'}
 
 
@@ -85,7 +77,7 @@ def test_metrics(golden, errors, ranker):
           equal(
             errors,
             f'{case}/{kind}/{theirs}',
-            table[NAMES[theirs]],
+            table[goldens.METRICS[theirs]],
             found[f'{kind}/{theirs}'],
           )
 
@@ -106,7 +98,7 @@ def test_metrics_of_whole_evaluations(golden_root, errors):
           equal(
             errors,
             f'{file.parent.name}/{key}',
-            got[f'{DIRECTIONS[kind]}_{NAMES[theirs]}'],
+            got[f'{DIRECTIONS[kind]}_{goldens.METRICS[theirs]}'],
             arrays[key],
           )
 

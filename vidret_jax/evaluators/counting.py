@@ -186,8 +186,7 @@ class Counter:
 
   def _ask(self, variables, items, queries, item_of_query, layout, change):
     """First pass: encodes the queries and scores each with its own item."""
-    mask, first_q = layout >= 0, np.maximum(layout, 0)
-    column = np.where(mask, item_of_query[first_q], -1)
+    mask, column = layout >= 0, bank_lib.lookup(item_of_query, layout)
     size = bank_lib.block_size(self._query_block, len(layout), self._mesh)
     # What the items have left of the budget; reading queries back is cheap.
     bank = Bank(
@@ -198,7 +197,7 @@ class Counter:
     )
 
     def place(batch, rows):
-      return change(batch, np.where(rows >= 0, layout[np.maximum(rows, 0)], -1))
+      return change(batch, bank_lib.lookup(layout, rows))
 
     source = bank_lib.Reordered(queries, layout)
     stream = bank_lib.encode(

@@ -20,6 +20,7 @@ from vidret_jax.evaluators import predictions as predictions_lib
 from vidret_jax.evaluators.report import asking, ranking_page
 from vidret_jax.metrics import ranks as ranks_lib
 from vidret_jax.models.base import Retriever
+from vidret_jax.search import bank as bank_lib
 
 NO_EXPERT = ('error', 'last')
 
@@ -266,9 +267,7 @@ class Evaluator:
   def _change_query(self, batch, rows):
     # The leaky rule shows a query what its own video has left.
     if self._hiding and 'available' in batch:
-      video = np.where(
-        rows >= 0, self._truth.item_of_query[np.maximum(rows, 0)], -1
-      )
+      video = bank_lib.lookup(self._truth.item_of_query, rows)
       left = self._hiding.apply(batch['available'], video)
       batch = dict(batch, available=left)
     return batch

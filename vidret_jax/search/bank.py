@@ -220,6 +220,11 @@ def encode(
     yield start, emb
 
 
+def lookup(numbers: np.ndarray, rows: np.ndarray) -> np.ndarray:
+  """`numbers[rows]`, and padding (-1) for rows that are padding."""
+  return np.where(rows >= 0, numbers[np.maximum(rows, 0)], source_lib.PADDING)
+
+
 class Reordered:
   """A source whose row i is row `order[i]` of another; -1 is padding."""
 
@@ -233,8 +238,4 @@ class Reordered:
     return len(self._order)
 
   def gather(self, index: np.ndarray, seeds: np.ndarray) -> dict[str, Any]:
-    index = np.asarray(index)
-    rows = np.where(
-      index >= 0, self._order[np.maximum(index, 0)], source_lib.PADDING
-    )
-    return self._source.gather(rows, seeds)
+    return self._source.gather(lookup(self._order, np.asarray(index)), seeds)

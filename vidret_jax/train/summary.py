@@ -86,10 +86,6 @@ def _table(columns, rows):
     table.add_column(name, justify='right' if number else 'left')
   for row in rows:
     table.add_row(*map(str, row))
-  return _text(table)
-
-
-def _text(table):
   console = Console(file=io.StringIO(), width=100)
   console.print(table)
   return console.file.getvalue()

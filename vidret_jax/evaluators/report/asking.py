@@ -9,6 +9,7 @@ import numpy as np
 
 from vidret_jax import sharding
 from vidret_jax.data import source as source_lib
+from vidret_jax.evaluators import arrange
 from vidret_jax.models.base import Retriever
 from vidret_jax.search import bank as bank_lib
 from vidret_jax.search import exact
@@ -65,7 +66,7 @@ def search(
   size = bank_lib.block_size(block, len(queries), mesh)
 
   def place(batch, rows):
-    return change(batch, np.where(rows >= 0, chosen[np.maximum(rows, 0)], -1))
+    return change(batch, bank_lib.lookup(chosen, rows))
 
   scores, numbers, own, weights = [], [], [], []
   stream = bank_lib.encode(p.encode_query, variables, source, size, mesh, place)
@@ -75,9 +76,8 @@ def search(
     )
     scores.append(found[0])
     numbers.append(found[1])
-    column = np.full(size, -1)
-    part = item_of_query[chosen[first : first + size]]
-    column[: len(part)] = part
+    part = slice(first, first + size)
+    column = arrange.cut(item_of_query[chosen], part, size, -1)
     own.append(
       exact.own_scores(
         model, mesh, variables, emb, bank, column, has_score=items.has_score
