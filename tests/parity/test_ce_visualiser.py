@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.evaluators import page_reader
-from tests.parity.test_ce_metrics import NAMES
+from tests.parity import goldens
 from vidret_jax import sharding
 from vidret_jax.evaluators import matrix, retrieval
 
@@ -75,7 +75,7 @@ def test_ranking_pages(golden_root, tmp_path, errors):
     for theirs, value in numbers.items():
       errors.close(
         f'{page.parent.name}/{theirs}',
-        float(got['metrics'][f't2v_{NAMES[theirs]}']),
+        float(got['metrics'][f't2v_{goldens.METRICS[theirs]}']),
         float(value),
         atol=0,
       )
