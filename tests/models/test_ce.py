@@ -105,6 +105,8 @@ def pad(batch, rows, fill):
   [
     dict(masked_vlad=True, distill=1.0),
     dict(gating='none', fix_norm=False),
+    dict(gating='mimic'),
+    dict(gating='triplet', missing='keep'),
     dict(gating='concat_mix'),
     dict(gating='pairwise_star', availability='legacy_2019'),
   ],

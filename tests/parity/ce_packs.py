@@ -18,12 +18,6 @@ _SPLITS = {
 }
 
 
-def jobs(golden_root: pathlib.Path) -> list[str]:
-  """Names of the end-to-end jobs that a golden folder has."""
-  folder = golden_root / 'ce' / 'e2e'
-  return sorted(p.parent.name for p in folder.glob('*/config.json'))
-
-
 def _merge(base, changes):
   out = dict(base)
   for key, value in changes.items():

@@ -68,7 +68,14 @@ def _checkpoints(root):
   return sorted(found | known | {'original_moee/state_dict.pth'})
 
 
+def _jobs(root):
+  """End-to-end jobs: folders with a config; others hold their data."""
+  found = {p.parent.name for p in root.glob('e2e/*/config.json')}
+  return sorted(found | set(_JOBS))
+
+
 LISTS = {
+  'job': _jobs,
   'variant': _variants,
   'precise_variant': _precise,
   'checkpoint': _checkpoints,

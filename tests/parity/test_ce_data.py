@@ -1,22 +1,11 @@
 """The tensors that the upstream loaders make of the same files."""
 
-import pathlib
 import warnings
 
 import numpy as np
 import pytest
 
 from tests.parity import ce_packs
-
-
-def pytest_generate_tests(metafunc):
-  """One case per job of the folder that `golden_root` will be."""
-  if 'job' in metafunc.fixturenames:
-    named = metafunc.config.getoption('--golden-root', default=None)
-    beside = metafunc.config.rootpath.parent / 'shared' / 'golden'
-    inside = metafunc.config.rootpath / 'tests' / 'golden'
-    root = pathlib.Path(named or (beside if beside.is_dir() else inside))
-    metafunc.parametrize('job', ce_packs.jobs(root))
 
 
 @pytest.fixture(autouse=True)

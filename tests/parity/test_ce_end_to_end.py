@@ -20,7 +20,6 @@ from vidret_jax.convert import ce_config
 from vidret_jax.evaluators import retrieval
 from vidret_jax.models import ce
 
-pytest_generate_tests = test_ce_data.pytest_generate_tests
 data_folder = test_ce_data.data_folder
 
 

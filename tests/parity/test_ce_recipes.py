@@ -27,13 +27,13 @@ JOBS = {
 }
 
 
-@pytest.mark.parametrize('job', JOBS)
-def test_recipe(golden_root, job):
-  path = golden_root / 'ce' / 'e2e' / job / 'config.json'
+@pytest.mark.parametrize('name', JOBS)
+def test_recipe(golden_root, name):
+  path = golden_root / 'ce' / 'e2e' / name / 'config.json'
   if not path.exists():
     pytest.skip(f'{path} is absent')
-  config = cl.load(str(CONFIGS / JOBS[job]))
-  compare(config, json.loads(path.read_text()), job)
+  config = cl.load(str(CONFIGS / JOBS[name]))
+  compare(config, json.loads(path.read_text()), name)
 
 
 def compare(config, theirs, name):

@@ -14,6 +14,7 @@ import weakref
 import numpy as np
 
 from vidret_jax.data import source as source_lib
+from vidret_jax.data import splitmix
 
 EPOCH_ENDS = ('drop', 'pad', 'carry')
 _open = weakref.WeakSet()
@@ -60,23 +61,6 @@ def steps_per_epoch(n: int, batch_size: int, epoch_end: str) -> int:
   return steps
 
 
-def _row_seeds(seed: int, epoch: np.ndarray, index: np.ndarray) -> np.ndarray:
-  """int64 [b] seeds that differ for each (seed, epoch, example): SplitMix64."""
-
-  def mix(x):
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-  with np.errstate(over='ignore'):
-    x = mix(np.full(index.shape, seed, np.uint64))
-    x = mix(x ^ epoch.astype(np.uint64))
-    x = mix(x ^ index.astype(np.uint64))
-  # A non-negative int64 is a valid seed for numpy and TensorFlow alike.
-  return (x >> np.uint64(1)).astype(np.int64)
-
-
 @functools.lru_cache(maxsize=2)  # A batch may touch two epochs.
 def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
   return np.random.Generator(np.random.Philox([seed, epoch])).permutation(n)
@@ -100,7 +84,7 @@ def batch_rows(
   for e in np.unique(epoch):
     here = (epoch == e) & (place < n)
     index[here] = _permutation(seed, int(e), n)[place[here]]
-  return index, _row_seeds(seed, epoch, index)
+  return index, splitmix.row_seeds(seed, epoch, index)
 
 
 def _flat_spec(spec, prefix=()) -> list[tuple[tuple[str, ...], Any]]:

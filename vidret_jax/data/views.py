@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from vidret_jax.data import source as source_lib
+from vidret_jax.data import splitmix
 from vidret_jax.data.batch_layout import BatchLayout
 from vidret_jax.data.store import Records
 
@@ -122,7 +123,7 @@ class Pairs(_View):
     """int64 [b], the caption slot that each row draws; 0 when fused."""
     if self._fuse:
       return np.zeros(len(index), np.int64)
-    uniform = _uniform(seeds, 0)
+    uniform = splitmix.uniform(seeds, 0)
     if self._masks is not None:
       return self._masks.draw(index, uniform)
     count = self._count[np.maximum(index, 0)]
@@ -151,12 +152,12 @@ class Pairs(_View):
 
   def _drop_tokens(self, text, columns, start, length, seeds) -> None:
     """Drops each token with probability 1/2 from a share of the captions."""
-    hit = (_uniform(seeds, 1) < self._text_dropout) & (length > 0)
+    hit = (splitmix.uniform(seeds, 1) < self._text_dropout) & (length > 0)
     for row in np.flatnonzero(hit):
       tokens = np.arange(length[row])
-      keep = _uniform(np.full(len(tokens), seeds[row]), 2 + tokens) >= 0.5
+      keep = splitmix.uniform(np.full(len(tokens), seeds[row]), 2 + tokens) >= 0.5
       if not keep.any():
-        keep[int(_uniform(seeds[row : row + 1], 2)[0] * len(keep))] = True
+        keep[int(splitmix.uniform(seeds[row : row + 1], 2)[0] * len(keep))] = True
       tokens = tokens[keep][: self._layout.text_len]
       text['text'][row] = 0
       text['text'][row, : len(tokens)] = columns.text.flat[start[row] + tokens]
@@ -288,16 +289,3 @@ def _playable(corpus: str | None, path: str) -> str | None:
   if '..' in pathlib.PurePath(path).parts or pathlib.Path(path).is_absolute():
     return None
   return str(file) if file.is_file() else None
-
-
-def _uniform(seeds: np.ndarray, stream) -> np.ndarray:
-  """float64 [b] in [0, 1) from int64 seeds, one value per stream number."""
-  with np.errstate(over='ignore'):
-    x = np.asarray(seeds).astype(np.uint64)
-    x = x + (np.asarray(stream, np.uint64) + np.uint64(1)) * np.uint64(
-      0x9E3779B97F4A7C15
-    )
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    x = x ^ (x >> np.uint64(31))
-  return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
