@@ -117,6 +117,15 @@ def test_torch_reads_what_we_write(tmp_path):
   assert same(got, {k: v for k, v in VALUES.items() if k != 'state_dict'})
 
 
+@pytest.mark.parametrize('shape', [(), (0,), (2, 3)])
+def test_bfloat16_there_and_back(tmp_path, shape):
+  array = np.full(shape, 1.5, torch_file.STORAGES['BFloat16Storage'])
+  torch_write.write(tmp_path / 'x.pth', dict(x=array))
+  got = torch_file.read(tmp_path / 'x.pth')['x']
+  assert got.dtype == array.dtype
+  np.testing.assert_array_equal(got, array)
+
+
 @pytest.mark.parametrize('new', [True, False])
 def test_we_read_what_torch_writes(tmp_path, new):
   torch = pytest.importorskip('torch')

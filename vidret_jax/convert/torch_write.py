@@ -123,8 +123,6 @@ def write(path: str | os.PathLike, obj) -> None:
     archive.writestr('archive/byteorder', 'little')
     for i, array in enumerate(emitter.arrays):
       with archive.open(f'archive/data/{i}', 'w', force_zip64=True) as file:
-        file.write(
-          memoryview(array.reshape(-1)).cast('B') if array.size else b''
-        )
+        file.write(array.reshape(-1).view(np.uint8) if array.size else b'')
     archive.writestr('archive/version', '3\n')
   os.replace(partial, path)
