@@ -51,6 +51,21 @@ fails(['params/odd', "('data',)", '(3, 5)'], where,
 fails(['replicat'], where, [('.*', 'replicat')])
 fails(['pipe'], where, [('.*kernel', ('pipe',)), ('.*', 'replicate')])
 
+# The towers of a CLIP: every matrix is split, and little else is left.
+w, t = 768, 512
+clip = {'conv1': spec(32, 32, 3, w), 'in_proj': spec(w, 3 * w),
+        'out_proj': spec(w, w), 'c_fc': spec(w, 4 * w),
+        'c_proj': spec(4 * w, w), 'proj': spec(w, t),
+        'text_in_proj': spec(t, 3 * t), 'text_out_proj': spec(t, t),
+        'token_embedding': spec(49408, t), 'projection': spec(t, t),
+        'ln': spec(w), 'bias': spec(3 * w), 'positions': spec(77, t),
+        'logit_scale': spec()}
+got = jax.tree.map(
+  lambda x: x.spec, s.tree_sharding(clip, [('.*', 'fsdp')], mesh))
+whole = {k for k, v in got.items() if v == P()}
+assert whole == {'ln', 'bias', 'positions', 'logit_scale'}, whole
+assert got['conv1'] == P(None, None, None, 'data')
+
 # Batches: rows in order, over devices; the in-batch product just works.
 x = np.arange(32, dtype=np.float32).reshape(16, 2)
 batch = s.put_batch({'x': x, 'deep': {'y': x[:, 0]}}, mesh)

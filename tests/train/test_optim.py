@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Optimisers and schedules against definitions, optax and torch."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from tests.train.tiny import command
 from vidret_jax import config_lib
 from vidret_jax.train import optim, optimizers, schedules
 
@@ -221,6 +225,155 @@ def test_a_resumed_run_is_bit_identical():
   jax.tree.map(np.testing.assert_array_equal, run(*half, grads[8:]), whole)
 
 
+FREEZE_MIXING = [('mixing/.*', None), *ALL]
+
+
+@pytest.mark.parametrize('largest', [0.5, 100.0])
+def test_gradients_are_clipped_together_as_torch_does(largest):
+  torch = pytest.importorskip('torch')
+  (grads,) = gradients(1)
+  tensors = [
+    torch.nn.Parameter(torch.zeros(4)),
+    torch.nn.Parameter(torch.zeros(3, 4)),
+  ]
+  for tensor, name in zip(tensors, ('bias', 'kernel')):
+    tensor.grad = torch.tensor(np.asarray(grads['unit'][name]))
+  norm = float(torch.nn.utils.clip_grad_norm_(tensors, largest))
+  assert (norm > largest) == (largest < 1)
+  # The frozen tensor has a gradient, which must not count.
+  tx, _ = made(dict(name='sgd', lr=1.0, clip_norm=largest), FREEZE_MIXING)
+  updates, _ = tx.update(grads, tx.init(params()), params())
+  for tensor, name in zip(tensors, ('bias', 'kernel')):
+    np.testing.assert_allclose(
+      -updates['unit'][name], tensor.grad.numpy(), rtol=1e-6
+    )
+  assert not updates['mixing']['kernel'].any()
+
+
+def test_factors_come_before_the_clip_and_limits_after_the_update():
+  (grads,) = gradients(1)
+  config = dict(
+    name='sgd',
+    lr=1.0,
+    grad_mults=[('.*/bias', 10.0), ('unit/.*', 0.0)],
+    clip_norm=0.1,
+  )
+  rules = FREEZE_MIXING
+  updates = made(config, rules)[0].update(
+    grads, made(config, rules)[0].init(params()), params()
+  )[0]
+  bias = grads['unit']['bias']
+  np.testing.assert_allclose(
+    -updates['unit']['bias'], 0.1 * bias / jnp.linalg.norm(bias), rtol=1e-5
+  )
+  assert not updates['unit']['kernel'].any()
+
+  config['limits'] = [('.*/bias', -0.25, 0.25), ('unit/.*', None, 0.5)]
+  end = follow(made(config, rules)[0], params(), [grads])[0]
+  start, unlimited = params(), optax.apply_updates(params(), updates)
+  np.testing.assert_array_equal(
+    end['unit']['bias'], np.clip(unlimited['unit']['bias'], -0.25, 0.25)
+  )
+  np.testing.assert_array_equal(
+    end['unit']['kernel'], np.minimum(unlimited['unit']['kernel'], 0.5)
+  )
+  assert (start['mixing']['kernel'] == end['mixing']['kernel']).all()
+
+
+def test_clip_factors_and_limits_leave_the_state_alone():
+  """A run that had none of them can be resumed with them."""
+  config = dict(name='ranger', lr=0.1)
+  more = dict(
+    config,
+    clip_norm=1.0,
+    grad_mults=[('unit/.*', 0.5)],
+    limits=[('.*bias', None, 1.0)],
+  )
+  plain, rich = (made(c)[0].init(params()) for c in (config, more))
+  assert jax.tree.structure(plain) == jax.tree.structure(rich)
+
+
+def test_half_takes_the_tensors_it_names():
+  grads = gradients(4)
+  config = dict(name='bert_adam', lr=0.01, wd=0.2)
+  single = follow(made(config)[0], params(), grads)[-1]
+  tx, _ = made(dict(config, half=['unit/.*']))
+  mixed = follow(tx, params(), grads)[-1]
+  np.testing.assert_array_equal(
+    mixed['mixing']['kernel'], single['mixing']['kernel']
+  )
+  for name in ('bias', 'kernel'):
+    got = np.asarray(mixed['unit'][name])
+    np.testing.assert_array_equal(got, got.astype(np.float16))
+    np.testing.assert_allclose(got, single['unit'][name], atol=2e-3)
+  kinds = [(x.shape, str(x.dtype)) for x in jax.tree.leaves(tx.init(params()))]
+  assert kinds.count(((3, 4), 'float16')) == 2
+  assert kinds.count(((2, 2), 'float32')) == 2
+
+
+def test_trained_is_what_has_a_schedule():
+  assert optim.trained(FREEZE_MIXING, params()) == {
+    'unit': {'kernel': True, 'bias': True},
+    'mixing': {'kernel': False},
+  }
+
+
+SHARDED = """
+import jax, numpy as np, optax
+from vidret_jax import sharding
+from vidret_jax.train import optim, state as state_lib
+
+rng = np.random.default_rng(0)
+draw = lambda scale: {
+  'clip': {'kernel': np.float32(scale * rng.normal(size=(512, 1536))),
+           'bias': np.float32(scale * rng.normal(size=1536))},
+  'scale': np.float32(4.7)}
+params, grads = draw(0.05), [draw(1e-4) for _ in range(3)]
+tx, _ = optim.make(
+  dict(name='bert_adam', lr=1e-7, wd=0.2, clip_norm=0.01,
+       half=['clip/kernel'], limits=[('scale', None, 4.605)]),
+  [('.*', dict(decay='constant'))],
+  params=params, steps_per_epoch=1, total_steps=3)
+ends = []
+for rule in ('replicate', 'fsdp'):
+  mesh = sharding.make_mesh()
+  start = state_lib.start({'params': params}, tx)
+  where = sharding.tree_sharding(start, [('.*', rule)], mesh)
+
+  def update(state, g):
+    u, opt = tx.update(g, state.opt_state, state.params)
+    p = optax.apply_updates(state.params, u)
+    return state_lib.TrainState(state.step + 1, p, {}, opt)
+
+  update = jax.jit(update, out_shardings=where)
+  state = jax.device_put(start, where)
+  for g in grads:
+    state = update(state, g)
+  split = {
+    sharding.path_name(path): x.sharding.spec
+    for path, x in jax.tree_util.tree_leaves_with_path(state)
+    if not x.sharding.is_fully_replicated}
+  assert len(split) == (3 if rule == 'fsdp' else 0), split
+  ends.append(sharding.fetch(state))
+jax.tree.map(lambda a, b: np.testing.assert_allclose(
+  np.float32(a), np.float32(b), rtol=1e-5, atol=3e-7), *ends)
+assert abs(float(ends[1].params['scale']) - 4.605) < 1e-6
+"""
+
+
+def test_split_over_eight_devices_it_is_the_same_update():
+  """The norm of a gradient is that of the whole tensor, on all devices."""
+  done = subprocess.run(
+    [sys.executable, '-c', SHARDED],
+    cwd=command.ROOT,
+    text=True,
+    env=command.environment(8),
+    capture_output=True,
+    timeout=120,
+  )
+  assert done.returncode == 0, done.stderr
+
+
 def test_ranger_needs_no_temporaries():
   """One pass per tensor: no second copy of the model while updating."""
   tree = {f'w{i}': jnp.ones((512, 512)) for i in range(8)}
@@ -264,6 +417,38 @@ def test_ranger_needs_no_temporaries():
       dict(name='sgd', lr=1.0, wd_mults=[('.*bais', 0.0), ('.*', 1.0)]),
       ALL,
       ('wd_mults', '.*bais'),
+    ),
+    (dict(name='sgd', lr=1.0, half=['.*']), ALL, ('half', 'bert_adam', 'sgd')),
+    (
+      dict(name='bert_adam', lr=1.0, half=['unit']),
+      ALL,
+      ('optim.half', "'unit'", 'mixing/kernel'),
+    ),
+    (
+      dict(name='sgd', lr=1.0, grad_mults=[('units/.*', 0.5)]),
+      ALL,
+      ('optim.grad_mults', 'units/.*'),
+    ),
+    (
+      dict(name='sgd', lr=1.0, limits=[('scale', None, 1.0)]),
+      ALL,
+      ('optim.limits', 'scale'),
+    ),
+    (
+      dict(name='sgd', lr=1.0, limits=[('.*', 2.0, 1.0)]),
+      ALL,
+      ('optim.limits', 'low=2.0', 'high=1.0'),
+    ),
+    (dict(name='sgd', lr=1.0, clip_norm=0), ALL, ('clip_norm=0',)),
+    (
+      dict(name='sgd', lr=1.0),
+      [('.*', dict(decay='warmup_cosine', warmup=10))],
+      ('warmup=10', 'fraction'),
+    ),
+    (
+      dict(name='sgd', lr=1.0),
+      [('.*', dict(decay='warmup_cosine', warmup_percent=10))],
+      ('warmup_cosine', 'warmup=', 'warmup_percent'),
     ),
   ],
 )
@@ -309,6 +494,29 @@ def test_warmup_is_linear_and_ends():
     np.testing.assert_allclose(
       got, np.minimum(np.arange(1, 51) / 10, 1), rtol=1e-6
     )
+
+
+@pytest.mark.parametrize('warmup', [0.0, 0.1, 0.3])
+def test_berts_schedules_are_their_definition(warmup):
+  """For every length of a run: the end of the warm-up is where it was."""
+  forms = dict(
+    warmup_cosine=lambda x: 0.5 * (1 + np.cos(np.pi * x)),
+    warmup_linear=lambda x: max((x - 1) / (warmup - 1), 0),
+    warmup_constant=lambda x: 1.0,
+  )
+  for name, form in forms.items():
+    for total in (7, 10, 30, 50, 190):
+      got = rates(dict(decay=name, warmup=warmup), total_steps=total)
+      places = [step / total for step in range(total)]
+      want = [x / warmup if x < warmup else form(x) for x in places]
+      np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-7)
+
+
+def test_the_two_kinds_of_warmup_differ_in_the_first_update():
+  berts = rates(dict(decay='warmup_constant', warmup=0.2))
+  ours = rates(dict(decay='constant', warmup_percent=20))
+  np.testing.assert_allclose(berts[:3], [0, 0.1, 0.2], atol=1e-7)
+  np.testing.assert_allclose(ours[:3], [0.1, 0.2, 0.3], atol=1e-7)
 
 
 def test_rates_hold_beyond_the_last_step():

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The update: accumulation, padding, the watch, random keys."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from tests.train.tiny import data
 from tests.train.tiny import model as tiny
 from vidret_jax import sharding
+from vidret_jax.models import base
+from vidret_jax.train import optim
 from vidret_jax.train import state as state_lib
 from vidret_jax.train import step as step_lib
 
@@ -113,3 +116,101 @@ def test_keys_depend_on_seed_purpose_step_and_microbatch():
   assert one == same != later['train/loss']
   _, _, _, seeded = setup(drop=0.5, seed=1)
   assert seeded(state, watch, batch)[2]['train/loss'] != one
+
+
+class Deep(base.Retriever):
+  """Dense layers in a row; the video is drawn towards its text's image."""
+
+  layers: int = 8
+  width: int = 128
+
+  @nn.compact
+  def loss(self, batch, *, step, train):
+    del step, train
+    x = batch['video']
+    for i in range(self.layers):
+      x = nn.tanh(nn.Dense(self.width, name=f'layer_{i}')(x))
+    loss = jnp.mean(jnp.square(x - batch['text']))
+    return loss, {'size': jnp.mean(jnp.abs(x))}
+
+
+def deep(schedule, leave_out, accum_steps=1):
+  """(state, compiled update, batch, names) of a Deep under this schedule."""
+  model, rows = Deep(), 64
+  rng = np.random.default_rng(0)
+  batch = {
+    'video': rng.normal(size=(rows, model.width)).astype(np.float32),
+    'text': rng.normal(size=(rows, model.width)).astype(np.float32),
+    '_mask': np.ones(rows, bool),
+  }
+  variables = model.init(
+    jax.random.key(0), batch, step=0, train=False, method='loss'
+  )
+  tx, lr = optim.make(
+    dict(name='bert_adam', lr=0.01, clip_norm=0.1),
+    schedule,
+    params=variables['params'],
+    steps_per_epoch=1,
+    total_steps=9,
+  )
+  trained = optim.trained(schedule, variables['params'])
+  state = state_lib.start(variables, tx)
+  watch = step_lib.new_watch(
+    state.params, sharding.replicated(sharding.make_mesh())
+  )
+  update = step_lib.make(
+    model, tx, lr, 0, accum_steps, trained if leave_out else None
+  )
+  compiled = jax.jit(update).lower(state, watch, batch).compile()
+  return state, watch, batch, compiled
+
+
+HALF_FROZEN = [('layer_[0-3]/.*', None), ('.*', dict(decay='constant'))]
+
+
+def test_frozen_layers_have_no_backward_pass():
+  flops = {
+    name: deep(schedule, True)[-1].cost_analysis()['flops']
+    for name, schedule in dict(half=HALF_FROZEN, none=HALF_FROZEN[1:]).items()
+  }
+  print(flops)
+  # Of 2 + 4 parts forward and backward, half of the latter is gone; what the
+  # first layer saves (it has no input gradient) and the optimiser blur it.
+  assert flops['half'] < 0.71 * flops['none']
+
+
+@pytest.mark.parametrize('accum_steps', [1, 2])
+def test_frozen_layers_change_nothing_else(accum_steps):
+  """Beside an update that computes all gradients and ignores the frozen."""
+  runs = [deep(HALF_FROZEN, flag, accum_steps) for flag in (True, False)]
+  found = []
+  for state, watch, batch, update in runs:
+    for _ in range(3):
+      state, watch, scalars = update(state, watch, batch)
+    found.append((state, scalars))
+  (lean, scalars), (full, others) = found
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
+    lean,
+    full,
+  )
+  start = runs[0][0].params
+  for name in start:
+    same = (start[name]['kernel'] == lean.params[name]['kernel']).all()
+    assert same == (name < 'layer_4')
+  # The logged norm is that of the trained tensors only.
+  norm = scalars.pop('train/grad_norm')
+  assert 0 < norm < others.pop('train/grad_norm')
+  assert set(scalars) == set(others) >= {'lr', 'train/loss', 'train/size'}
+  for name, value in scalars.items():
+    assert float(value) == pytest.approx(float(others[name]), rel=1e-5)
+
+
+def test_the_watch_names_trained_tensors_only():
+  state, watch, batch, update = deep(HALF_FROZEN, True)
+  batch['text'][0, 0] = np.inf
+  _, watch, _ = update(state, watch, batch)
+  names = list(state_lib.describe(state.params))
+  bad = {n for n, s in zip(names, watch.squares) if not np.isfinite(s)}
+  assert len(watch.squares) == len(names) and int(watch.step) == 1
+  assert bad and all(n >= 'layer_4' for n in bad)

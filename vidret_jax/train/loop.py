@@ -112,9 +112,12 @@ def train(config, workdir, profile=None):
   # --------------------------------------------------- Compile, once for all
   began = time.monotonic()
   watch = step_lib.new_watch(state.params, sharding.replicated(run.mesh))
+  trained = optim.trained(config.schedule, run.variables['params'])
   update = (
     jax.jit(
-      step_lib.make(run.model, tx, lr, config.seed, config.accum_steps),
+      step_lib.make(
+        run.model, tx, lr, config.seed, config.accum_steps, trained
+      ),
       donate_argnums=0,
       out_shardings=(
         state_lib.shardings(target),

@@ -87,7 +87,7 @@ def ranger(
     t = state.count + 1
     m, v = _moments(grads, state.m, state.v, b1, b2)
     rule = _rectified(
-      _rate(learning_rate, state.count), scale, first, t, eps, weight_decay
+      rate(learning_rate, state.count), scale, first, t, eps, weight_decay
     )
     sync = t % k == 0
 
@@ -137,7 +137,7 @@ def radam(
     t = state.count + 1
     m, v = _moments(grads, state.m, state.v, b1, b2)
     rule = _rectified(
-      _rate(learning_rate, state.count), scale, first, t, eps, weight_decay
+      rate(learning_rate, state.count), scale, first, t, eps, weight_decay
     )
     return jax.tree.map(rule, params, m, v), RAdamState(t, m, v)
 
@@ -175,16 +175,16 @@ def adam(
 
   def update(grads, state, params):
     t = state.count + 1
-    lr = _rate(learning_rate, state.count)
+    lr = rate(learning_rate, state.count)
     if weight_decay:
       grads = jax.tree.map(lambda g, p: g + weight_decay * p, grads, params)
     m, v = _moments(grads, state.m, state.v, b1, b2)
     v_max = jax.tree.map(jnp.maximum, state.v_max, v) if amsgrad else None
     root = jnp.sqrt(_one_minus_power(b2, t))
-    rate = lr / _one_minus_power(b1, t)
+    scale = lr / _one_minus_power(b1, t)
 
     def step(m, v):
-      return -rate * m / (jnp.sqrt(v) / root + eps)
+      return -scale * m / (jnp.sqrt(v) / root + eps)
 
     updates = jax.tree.map(step, m, v_max if amsgrad else v)
     return updates, AdamState(t, m, v, v_max)
@@ -192,7 +192,8 @@ def adam(
   return optax.GradientTransformation(init, update)
 
 
-def _rate(learning_rate, count):
+def rate(learning_rate, count):
+  """The learning rate after `count` updates; it may be a plain number."""
   return learning_rate(count) if callable(learning_rate) else learning_rate
 
 
@@ -205,12 +206,12 @@ def _moments(grads, m, v, b1, b2):
 
 def _rectified(lr, scale, first, t, eps, weight_decay):
   """The RAdam step of one tensor at update t."""
-  rate = lr * jnp.asarray(scale)[jnp.minimum(t, len(scale) - 1)]
+  size = lr * jnp.asarray(scale)[jnp.minimum(t, len(scale) - 1)]
   rectify = t >= first
 
   def rule(p, m, v):
     direction = m / jnp.where(rectify, jnp.sqrt(v) + eps, 1.0)
-    return -lr * weight_decay * p - rate * direction
+    return -lr * weight_decay * p - size * direction
 
   return rule
 

@@ -8,11 +8,20 @@
   cosine_restarts   half a cosine from lr to lr * final over `period_epochs`
                     epochs, again and again, each time `growth` times as long
   cosine, linear    from lr to lr * final over the whole run
+  warmup_cosine, warmup_linear, warmup_constant
+                    of BERT's optimiser: from 0 to lr over the fraction
+                    `warmup` of the run, then as the name says, to 0
 
 The first three change between epochs only, like the schedulers of the original
-systems; the last two change with every step. Every one of them takes `mul` (a
-factor on the rate, e.g. for pretrained parts) and one of
+systems; the others change with every step. Every one of them takes `mul` (a
+factor on the rate, e.g. for pretrained parts) and, but for BERT's, one of
 `warmup_steps|epochs|percent` (a linear start; the decay runs meanwhile).
+
+The two kinds of warm-up differ. With `warmup_steps=n` the first of n updates
+has the rate lr / n and the n-th the whole, times what the decay has come to.
+BERT's count from 0, so the first update has the rate 0, and have no decay
+before their end; `warmup_cosine` then falls at once to where a cosine over the
+whole run has come to (from lr to 0.976 lr for warmup=0.1).
 """
 
 from collections.abc import Callable, Mapping
@@ -63,12 +72,21 @@ def make(
       f'schedule: decay={name!r}, expected one of {", ".join(_DECAYS)}'
     )
   factor, by_epoch = _DECAYS[name]
+  if warmup and name.startswith('warmup_'):
+    raise config_lib.ConfigError(
+      f'schedule: decay={name!r} has a warm-up of its own: set warmup=, the '
+      'fraction of the run, and no warmup_steps, warmup_epochs or '
+      'warmup_percent'
+    )
   allowed = list(inspect.signature(factor).parameters)[1:]
   config_lib.check_keys(spec, allowed, f'a schedule of decay={name!r}')
   # Worked out here in double precision: a power of a traced float32 would
   # carry its rounding into every weight.
   ticks = math.ceil(total_steps / steps_per_epoch) if by_epoch else total_steps
-  place = np.arange(ticks + 1) if by_epoch else np.linspace(0, 1, ticks + 1)
+  place = np.arange(ticks + 1)
+  if not by_epoch:
+    # A division as upstream's: i * (1 / n) may miss the end of a warm-up.
+    place = place / max(ticks, 1)
   table = lr * mul * np.asarray(factor(place, **spec), np.float64)
   table = np.broadcast_to(table, place.shape).astype(np.float32)
 
@@ -109,6 +127,28 @@ def _linear(done, final=0.0):
   return 1 + (final - 1) * done
 
 
+def _warmup_cosine(done, warmup=0.1):
+  return _warm(done, warmup, _cosine(done))
+
+
+def _warmup_linear(done, warmup=0.1):
+  return _warm(done, warmup, np.maximum((1 - done) / (1 - warmup), 0))
+
+
+def _warmup_constant(done, warmup=0.1):
+  return _warm(done, warmup, np.ones(done.shape))
+
+
+def _warm(done, warmup, then):
+  """BERT's warm-up, then `then`: the fraction `warmup` decides."""
+  if not 0 <= warmup < 1:
+    raise config_lib.ConfigError(
+      f'schedule: warmup={warmup!r}, expected a fraction of the run, at least '
+      '0 and below 1'
+    )
+  return np.where(done < warmup, done / max(warmup, 1e-30), then)
+
+
 # name -> (factor on the rate, whether it is a function of the epoch).
 _DECAYS = {
   'constant': (_constant, True),
@@ -116,4 +156,7 @@ _DECAYS = {
   'cosine_restarts': (_cosine_restarts, True),
   'cosine': (_cosine, False),
   'linear': (_linear, False),
+  'warmup_cosine': (_warmup_cosine, False),
+  'warmup_linear': (_warmup_linear, False),
+  'warmup_constant': (_warmup_constant, False),
 }

@@ -8,6 +8,10 @@ weighted by their valid rows. A loss that compares rows within the batch hence
 sees the negatives of one microbatch only, and batch statistics are those of
 one microbatch, updated a times: this saves memory, it does not imitate a
 larger batch.
+
+Frozen tensors are no argument of the differentiated function: their gradients
+are neither computed nor stored, and layers before the first trained one have
+no backward pass. The optimiser sees zeros in their place.
 """
 
 import flax
@@ -32,7 +36,8 @@ class Watch:
   Attributes:
     step: int32, -1 while all is well.
     loss: float32, the loss of that step.
-    squares: float32 per parameter, the squared gradient norms of that step.
+    squares: float32 per parameter, the squared gradient norms of that step; 0
+      for frozen ones.
   """
 
   step: jax.Array
@@ -47,7 +52,7 @@ def new_watch(params, place):
   return jax.jit(lambda: watch, out_shardings=place)()
 
 
-def make(model, tx, lr, seed, accum_steps=1):
+def make(model, tx, lr, seed, accum_steps=1, trained=None):
   """Builds `(state, watch, batch) -> (state, watch, scalars)`; jit it.
 
   Args:
@@ -56,7 +61,24 @@ def make(model, tx, lr, seed, accum_steps=1):
     lr: function step -> {name: learning rate}, for the log; '' is unnamed.
     seed: of the random keys of the model.
     accum_steps: microbatches per update.
+    trained: tree of booleans like the parameters, False for frozen ones; None:
+      all are trained.
   """
+
+  def cut(params):
+    """The leaves that are trained (None elsewhere), and the others."""
+    leaves, tree = jax.tree.flatten(params)
+    flags = (
+      [True] * len(leaves) if trained is None else tree.flatten_up_to(trained)
+    )
+    return (
+      [x if t else None for x, t in zip(leaves, flags)],
+      [None if t else x for x, t in zip(leaves, flags)],
+    )
+
+  def join(params, free, rest):
+    leaves = [r if f is None else f for f, r in zip(free, rest)]
+    return jax.tree.unflatten(jax.tree.structure(params), leaves)
 
   def loss_and_grads(state, model_state, batch, part):
     keys = {
@@ -64,9 +86,11 @@ def make(model, tx, lr, seed, accum_steps=1):
       for n in _RNGS
     }
 
-    def loss_fn(params):
+    free, rest = cut(state.params)
+
+    def loss_fn(free):
       (loss, scalars), updates = model.apply(
-        {'params': params, **model_state},
+        {'params': join(state.params, free, rest), **model_state},
         batch,
         step=state.step,
         train=True,
@@ -76,7 +100,7 @@ def make(model, tx, lr, seed, accum_steps=1):
       )
       return loss, (scalars, {**model_state, **updates})
 
-    (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(free)
     return loss, *aux, grads
 
   def update(state, watch, batch):
@@ -86,14 +110,19 @@ def make(model, tx, lr, seed, accum_steps=1):
       )
     else:
       loss, scalars, model_state, grads = accumulate(state, batch)
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    # `grads` is a list of leaves, with None for frozen ones.
     squares = jnp.stack(
       [
-        jnp.sum(jnp.square(g.astype(jnp.float32)))
-        for g in jax.tree.leaves(grads)
+        jnp.float32(0)
+        if g is None
+        else jnp.sum(jnp.square(g.astype(jnp.float32)))
+        for g in grads
       ]
     )
+    _, rest = cut(state.params)
+    grads = join(state.params, grads, jax.tree.map(jnp.zeros_like, rest))
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
     bad = ~(jnp.isfinite(loss) & jnp.all(jnp.isfinite(squares)))
     first = bad & (watch.step < 0)
     watch = jax.tree.map(
