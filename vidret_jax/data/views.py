@@ -155,9 +155,11 @@ class Pairs(_View):
     hit = (splitmix.uniform(seeds, 1) < self._text_dropout) & (length > 0)
     for row in np.flatnonzero(hit):
       tokens = np.arange(length[row])
-      keep = splitmix.uniform(np.full(len(tokens), seeds[row]), 2 + tokens) >= 0.5
+      seed = np.full(len(tokens), seeds[row])
+      keep = splitmix.uniform(seed, 2 + tokens) >= 0.5
       if not keep.any():
-        keep[int(splitmix.uniform(seeds[row : row + 1], 2)[0] * len(keep))] = True
+        place = splitmix.uniform(seed[:1], 2)[0] * len(keep)
+        keep[int(place)] = True
       tokens = tokens[keep][: self._layout.text_len]
       text['text'][row] = 0
       text['text'][row, : len(tokens)] = columns.text.flat[start[row] + tokens]

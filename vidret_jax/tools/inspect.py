@@ -97,7 +97,14 @@ def costs(config, model, spec):
     jax.ShapeDtypeStruct((n,), jnp.float32),
   )
   update = jax.jit(
-    step_lib.make(model, tx, rate, config.seed, config.accum_steps),
+    step_lib.make(
+      model,
+      tx,
+      rate,
+      config.seed,
+      config.accum_steps,
+      optim.trained(config.schedule, variables['params']),
+    ),
     donate_argnums=0,
   )
   programs = programs_lib.programs(model, mesh)
