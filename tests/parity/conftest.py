@@ -34,10 +34,16 @@ def root_of(config) -> pathlib.Path:
   return next((p for p in _PLACES if p.is_dir()), _PLACES[-1])
 
 
+def system_of(node) -> str:
+  """The system that a test file is about: 'ce' of test_ce_models.py."""
+  return node.path.stem.split('_')[1]
+
+
 def pytest_generate_tests(metafunc):
   """Parametrises by what the folder holds; known but absent names skip."""
-  root = root_of(metafunc.config) / 'ce'
-  for fixture, lister in goldens.LISTS.items():
+  system = system_of(metafunc.definition)
+  root = root_of(metafunc.config) / system
+  for fixture, lister in goldens.LISTS.get(system, {}).items():
     if fixture in metafunc.fixturenames:
       metafunc.parametrize(fixture, lister(root))
 
@@ -49,11 +55,12 @@ def golden_root(request) -> pathlib.Path:
 
 @pytest.fixture
 def golden(golden_root, request):
-  """Opens `<root>/ce/<path>`; afterwards every array must have been read."""
+  """Opens `<root>/<system>/<path>`; every array must be read afterwards."""
   opened = []
+  folder = golden_root / system_of(request.node)
 
   def load(path):
-    file = golden_root / 'ce' / path
+    file = folder / path
     if not file.exists():
       pytest.skip(f'{file} is absent')
     opened.append(goldens.Arrays(file))

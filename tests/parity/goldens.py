@@ -74,11 +74,30 @@ def _jobs(root):
   return sorted(found | set(_JOBS))
 
 
+def _endings(pattern, known):
+  """Lists what stands for the star in the files of a folder."""
+  start, end = pattern.split('*')
+
+  def lister(root):
+    found = {p.name[len(start) : -len(end)] for p in root.glob(pattern)}
+    return sorted(found | set(known))
+
+  return lister
+
+
+# System -> fixture -> what of its folder a test is run for.
 LISTS = {
-  'job': _jobs,
-  'variant': _variants,
-  'precise_variant': _precise,
-  'checkpoint': _checkpoints,
+  'ce': {
+    'job': _jobs,
+    'variant': _variants,
+    'precise_variant': _precise,
+    'checkpoint': _checkpoints,
+  },
+  'eercf': {
+    'trained': _endings('eercf_*_forward.npz', ('a', 'b')),
+    'towers': _endings('clip_*_encode.npz', ('c',)),
+    'public_towers': _endings('clip_*_public.npz', ('c',)),
+  },
 }
 
 

@@ -60,7 +60,8 @@ def pearson(text: Array, video: Array, where: Array | None = None) -> Array:
     where: bool [n], valid pairs.
 
   Returns:
-    A scalar. Columns that are constant over the batch correlate with nothing.
+    A scalar. Columns that are constant over the batch correlate with nothing;
+    so do all columns of a single pair.
   """
   if where is None:
     where = jnp.ones(text.shape[:1], bool)
@@ -68,9 +69,12 @@ def pearson(text: Array, video: Array, where: Array | None = None) -> Array:
 
   def standard(x):
     x = jnp.where(where[:, None], x, 0)
-    x = jnp.where(where[:, None], x - x.sum(0) / rows, 0)
+    mean = x.sum(0) / rows
+    x = jnp.where(where[:, None], x - mean, 0)
     var = (x * x).sum(0) / jnp.maximum(rows - 1, 1)
-    return jnp.where(var > 0, x / jnp.sqrt(jnp.where(var > 0, var, 1)), 0)
+    # What the rounding of the mean leaves of a constant column is no deviation.
+    varies = var > (rows * jnp.finfo(x.dtype).eps * mean) ** 2
+    return jnp.where(varies, x / jnp.sqrt(jnp.where(varies, var, 1)), 0)
 
   correlation = (standard(text) * standard(video)).sum(0) / rows
   return jnp.sum((correlation - 1) ** 2)

@@ -8,6 +8,7 @@ retrieval compares with.
 
 from collections.abc import Mapping
 import dataclasses
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -52,6 +53,12 @@ class Sizes:
   dim: int = 512
 
   def __post_init__(self):
+    for field in dataclasses.fields(self):
+      size = getattr(self, field.name)
+      if not isinstance(size, int) or size < 1:
+        raise ValueError(
+          f'clip.{field.name}={size!r}: expected a positive integer.'
+        )
     for name in ('vision_width', 'text_width'):
       if getattr(self, name) % transformer.HEAD_WIDTH:
         raise ValueError(
@@ -114,9 +121,18 @@ def sizes(given: str | Mapping[str, Any] | Sizes) -> Sizes:
 
 
 def normalize(frames: Array) -> Array:
-  """uint8 RGB [..., 3] to CLIP's range; floats are taken as they are."""
-  if frames.dtype != jnp.uint8:
+  """uint8 RGB [..., 3] to CLIP's range; floats are taken as they are.
+
+  Raises:
+    ValueError: of another type, which could be either.
+  """
+  if jnp.issubdtype(frames.dtype, jnp.floating):
     return frames
+  if frames.dtype != jnp.uint8:
+    raise ValueError(
+      f'frames are {frames.dtype}: expected uint8, or floats that are '
+      'normalised already.'
+    )
   unit = frames.astype(jnp.float32) / 255
   return (unit - jnp.array(MEAN)) / jnp.array(STD)
 
@@ -307,7 +323,7 @@ class Clip(nn.Module):
     # exp of it divides by the temperature; 0.07 as the original starts.
     self.logit_scale = self.param(
       'logit_scale',
-      nn.initializers.constant(jnp.log(1 / 0.07)),
+      nn.initializers.constant(math.log(1 / 0.07)),
       (),
       self.num.wide,
     )

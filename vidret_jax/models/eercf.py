@@ -8,7 +8,7 @@ one. One vector per clip finds a short list; frames and patches, weighed by the
 sentence, put the list in order.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -42,6 +42,15 @@ LOSS_WEIGHTS = dict(
 # Of the score that orders the short list; constants in upstream's evaluation.
 RANK_WEIGHTS = dict(
   video=0.5, frame_weak=0.8, frame_strong=0.2, patch_weak=0.2, patch_strong=0.0
+)
+# The terms of the objective, and what each is made of.
+_TERMS = dict(
+  weak=('video', 'frame_weak', 'patch_weak'),
+  strong=('frame_strong', 'patch_strong'),
+  intra=('intra_video', 'intra_frame', 'intra_patch'),
+)
+_CONTENT = dict(
+  intra_video='video', intra_frame='frame_strong', intra_patch='patch_strong'
 )
 # Constants in upstream's code.
 _SHARP = 0.01
@@ -86,7 +95,8 @@ class Eercf(base.Retriever):
 
   A query has `sentence` [q, d]. An item has `video` [v, d], `frames` [v, f, d]
   as CLIP sees them, `states` [v, f, d] after the temporal transformer,
-  `patches` [v, f p, d] and `frame_mask` [v, f]. All vectors have length one.
+  `patches` [v, f p, d] and `frame_mask` [v, f]. All vectors have length one;
+  only `video` of a clip without any frame is zero.
   """
 
   COARSE = ('video',)
@@ -153,7 +163,7 @@ class Eercf(base.Retriever):
         f'{self.max_frames}: set max_frames of both to the same number.'
       )
     frames = clip_lib.normalize(frames)
-    # Padding is black after the normalisation, not before (upstream).
+    # Zero after the normalisation: padding is grey, not black (upstream).
     frames = jnp.where(frame_mask[..., None, None, None], frames, 0)
     tokens = self.clip.encode_image(frames).astype(self.num.wide)
     return tokens[:, :, 0], tokens[:, :, 1:]
@@ -173,11 +183,11 @@ class Eercf(base.Retriever):
   def fine(self, q: Emb, v: Emb) -> Array:
     """The levels of all pairs, mixed by `rank_weights`: [q, v]."""
     weights = {k: w for k, w in self.rank_weights if w}
-    levels = self.levels(q, v, tuple(weights))
+    levels = self.levels(q, v, weights)
     return sum(w * levels[k] for k, w in weights.items())
 
   def levels(
-    self, q: Emb, v: Emb, names: tuple[str, ...] = LEVELS
+    self, q: Emb, v: Emb, names: Collection[str] = LEVELS
   ) -> dict[str, Array]:
     """Scores of all pairs at the levels asked for, each [q, v].
 
@@ -229,54 +239,63 @@ class Eercf(base.Retriever):
 
     In training the strong levels gate a video by its own caption, without a
     gradient through the gate, and compare the pooled vector with all captions.
-    Upstream `EERCF.forward` and `_loss`.
+    Upstream `EERCF.forward` and `_loss`. Pairs without any frame take no part;
+    terms whose weight is zero are not computed, and logged as zero.
     """
     del step
+    where = base.row_mask(batch, batch['text'].shape[0])
+    # Excluded rows become padding, whatever they hold.
+    frame_mask = batch['frame_mask'] & where[:, None]
+    batch = {**batch, 'frame_mask': frame_mask}
+    # Nothing can be learnt of a clip that could not be read.
+    where = frame_mask.any(-1)
     q = self.encode_query(batch, train=train)
     v = self.encode_item(batch, train=train)
-    where = base.row_mask(batch, q['sentence'].shape[0])
     w = dict(self.loss_weights)
-    weak_names = [n for n in ('video', 'frame_weak', 'patch_weak') if w[n]]
-    levels = self.levels(q, v, tuple(weak_names))
-    weak = contrastive.symmetric_cross_entropy(
-      sum(w[n] * levels[n] for n in weak_names), where
-    )
-    pooled = self._own_gated(q, v, w)
-    strong = jnp.zeros((), weak.dtype)
-    names = [n for n in ('frame_strong', 'patch_strong') if w[n]]
-    if names and w['strong']:
-      own = sum(
+    used = {t: [n for n in ns if w[t] and w[n]] for t, ns in _TERMS.items()}
+    names = used['strong'] + [_CONTENT[n] for n in used['intra']]
+    content = {'video': v['video'], **self.own_gated(q, v, names)}
+    weak = strong = intra = jnp.zeros((), self.num.wide)
+    if names := used['weak']:
+      levels = self.levels(q, v, names)
+      weak = contrastive.symmetric_cross_entropy(
+        sum(w[n] * levels[n] for n in names), where
+      )
+    if names := used['strong']:
+      sims = sum(
         w[n]
         * similarity.dot_all(
-          q['sentence'], pooled[n], precision=self.num.precision
+          q['sentence'], content[n], precision=self.num.precision
         )
         for n in names
       )
       strong = contrastive.symmetric_cross_entropy(
-        self.clip.scale() * own, where
+        self.clip.scale() * sims, where
       )
-    intra = sum(
-      w[name] * _PEARSON * contrastive.pearson(q['sentence'], y, where)
-      for name, y in (
-        ('intra_video', v['video']),
-        ('intra_frame', pooled.get('frame_strong')),
-        ('intra_patch', pooled.get('patch_strong')),
-      )
-      if w[name]
-    )
+    for n in used['intra']:
+      apart = contrastive.pearson(q['sentence'], content[_CONTENT[n]], where)
+      intra = intra + w[n] * _PEARSON * apart
     loss = w['weak'] * weak + w['strong'] * strong + w['intra'] * intra
     scalars = dict(
       weak=weak, strong=strong, intra=intra, scale=self.clip.scale()
     )
     return loss, scalars
 
-  def _own_gated(self, q: Emb, v: Emb, w: dict[str, float]) -> dict[str, Array]:
-    """Each video's vectors as weighed by its own caption: {level: [b, d]}."""
+  def own_gated(
+    self, q: Emb, v: Emb, names: Collection[str]
+  ) -> dict[str, Array]:
+    """Each video's vector as its own caption weighs it: {level: [b, d]}.
+
+    Args:
+      q: [b] captions.
+      v: [b] videos, each of the caption in the same row.
+      names: of 'frame_strong' and 'patch_strong'.
+    """
     frame_where, patch_where = self._where(v)
     plan = {}
-    if w['frame_strong'] or w['intra_frame']:
+    if 'frame_strong' in names:
       plan['frame_strong'] = (v['frames'], v['states'], _SOFT, frame_where)
-    if w['patch_strong'] or w['intra_patch']:
+    if 'patch_strong' in names:
       plan['patch_strong'] = (v['patches'], v['patches'], _SHARP, patch_where)
     out = {}
     for name, (parts, content, temperature, where) in plan.items():
@@ -332,6 +351,8 @@ def make(
     ValueError: an unknown name, or sizes that do not fit together.
   """
   sizes = clip_lib.sizes(clip)
+  if temporal_layers < 1:
+    raise ValueError(f'temporal_layers={temporal_layers}: expected 1 or more.')
   if linear_patch not in ('2d', '3d'):
     raise ValueError(f"linear_patch={linear_patch!r}: expected '2d' or '3d'.")
   if not 1 <= max_frames <= sizes.context:
@@ -344,13 +365,16 @@ def make(
       f'clip.dim={sizes.dim}: expected a multiple of {transformer.HEAD_WIDTH}, '
       'the width of a head of the temporal transformer.'
     )
+  rank_weights = _changed(RANK_WEIGHTS, rank_weights, 'rank_weights')
+  if not any(w for _, w in rank_weights):
+    raise ValueError('rank_weights: all are zero; at least one must not be.')
   return Eercf(
     sizes=sizes,
     max_frames=max_frames,
     temporal_layers=temporal_layers,
     linear_patch=linear_patch,
     loss_weights=_changed(LOSS_WEIGHTS, loss_weights, 'loss_weights'),
-    rank_weights=_changed(RANK_WEIGHTS, rank_weights, 'rank_weights'),
+    rank_weights=rank_weights,
     mask_padding=mask_padding,
     remat=remat,
     num=Numerics(dtype, precision),
