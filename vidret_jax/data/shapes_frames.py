@@ -188,9 +188,34 @@ def _corpus(split, root, seed, counts, num_workers, progress) -> pathlib.Path:
   )
 
 
+def tokenizer_file(
+  *,
+  root: str | os.PathLike | None = None,
+  vocab_size: int = VOCAB_SIZE,
+  **others,
+) -> pathlib.Path:
+  """The tokenizer that `make` learnt; `others` are further options of it.
+
+  Raises:
+    FileNotFoundError: it has not been learnt on this machine.
+  """
+  del others
+  path = _learnt_file(corpus.corpus_dir(root), vocab_size)
+  if not path.is_file():
+    raise FileNotFoundError(
+      f'no tokenizer {path}: the corpus that it was learnt from is not here; '
+      'copy the file from where the run was trained'
+    )
+  return path
+
+
+def _learnt_file(folder: pathlib.Path, vocab_size: int) -> pathlib.Path:
+  return folder / f'tokenizer-{vocab_size}.json'
+
+
 def _learnt(folder, rows, vocab_size: int) -> tokenizer_lib.Tokenizer:
   """The corpus' own tokenizer."""
-  path = folder / f'tokenizer-{vocab_size}.json'
+  path = _learnt_file(folder, vocab_size)
   if not path.is_file():
     texts = [
       caption['text']

@@ -23,7 +23,13 @@ class Retriever(nn.Module):
 
   A system is initialised through its loss, the one method that touches every
   parameter: `model.init(key, batch, step=0, train=False, method='loss')`.
+
+  A system with two stages finds candidates by `score` and orders them by
+  `fine`. It names in `COARSE` the keys of an item embedding that `score` reads,
+  so that only these are kept for the whole collection; None: all of them.
   """
+
+  COARSE = None
 
   def encode_query(self, batch: Batch, *, train: bool = False) -> Emb:
     """Embeds queries: text, or a query video."""
@@ -37,6 +43,10 @@ class Retriever(nn.Module):
     """Scores all pairs: [q, v], larger is nearer."""
     raise TypeError(f'{type(self).__name__} must define score')
 
+  def fine(self, q: Emb, v: Emb) -> Array:
+    """The dear score of all pairs: [q, v]; without a second stage, `score`."""
+    return self.score(q, v)
+
   def rescore(self, q: Emb, cand: Emb) -> dict[str, Array]:
     """Scores aligned candidates.
 
@@ -45,13 +55,13 @@ class Retriever(nn.Module):
       cand: item embeddings gathered per query, leading axes [q, k].
 
     Returns:
-      At least `score` [q, k]. Here it is `score` of one query against its own
-      k candidates; systems with a second, dearer stage override it.
+      At least `score` [q, k]. Here it is `fine` of one query against its own
+      k candidates.
     """
 
     def one(query, items):
       query = jax.tree.map(lambda x: x[None], query)
-      return self.score(query, items)[0]
+      return self.fine(query, items)[0]
 
     return {'score': jax.vmap(one)(q, cand)}
 

@@ -21,21 +21,25 @@ _CONTAINERS = (*TYPES, '.mkv', '.avi', '.mpg', '.mpeg', '.3gp')
 
 
 class Clips:
-  """The `videos` folder of one page.
+  """The folder of clips of one page.
 
   File names are numbers with what is harmless of the id: nothing of a dataset
   can name a file outside the folder or a type of file that is not a video.
   """
 
-  def __init__(self, folder: pathlib.Path, mode: str = 'link'):
+  def __init__(
+    self, folder: pathlib.Path, mode: str = 'link', name: str = 'videos'
+  ):
     """Starts anew; clips of an older page are removed.
 
     Args:
       folder: of the page.
       mode: 'link' makes a hard link or, across disks, a symbolic one; 'copy'
         makes the folder self-contained; 'none' shows no clips.
+      name: of the folder of clips beside the page.
     """
-    self._folder = folder / 'videos'
+    self._folder = folder / name
+    self._name = name
     self._mode = mode
     self._known: dict[str, markup.Link | None] = {}
     if self._folder.is_symlink():
@@ -65,7 +69,7 @@ class Clips:
     name = f'{len(self._known):04d}-{stem}{suffix}'
     self._folder.mkdir(parents=True, exist_ok=True)
     _bring(source, self._folder / name, self._mode)
-    return markup.link('videos', name)
+    return markup.link(self._name, name)
 
 
 def _bring(source: pathlib.Path, target: pathlib.Path, mode: str) -> None:
