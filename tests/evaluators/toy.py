@@ -9,9 +9,10 @@ import sys
 import jax
 import numpy as np
 
+from tests.evaluators.two_stage_problem import Problem
 from vidret_jax import sharding
 from vidret_jax.data import source as source_lib
-from vidret_jax.evaluators import mean_loss, retrieval
+from vidret_jax.evaluators import mean_loss, retrieval, two_stage_options
 from vidret_jax.models import ce
 
 EXPERTS = (
@@ -134,6 +135,31 @@ def _initial(model, leaky, seed):
   return jax.jit(init)(jax.random.key(seed), batch)
 
 
+def two_stages(mesh, folder):
+  """Results and ranks of two-stage evaluations; writes their pages."""
+  p, out = Problem(), {}
+  variables = jax.device_put(p.variables, sharding.replicated(mesh))
+  for v2t in two_stage_options.V2T:
+    for fine_bytes in (0, 10**6):
+      judge = p.judge(
+        k=4,
+        v2t=v2t,
+        query_block=16,
+        item_block=8,
+        bank_bytes=300,
+        fine_bytes=fine_bytes,
+        dual_softmax=2.0,
+      )
+      result = judge.run(variables)
+      ranks = [x.tolist() for x in (judge.ranks.text, judge.ranks.video)]
+      # Those with a softmax are not whole numbers.
+      exact = {k: x for k, x in result.items() if not k.startswith('dual')}
+      out[f'stages_{v2t}_{fine_bytes}'] = exact
+      out[f'stages_{v2t}_{fine_bytes}_ranks'] = ranks
+    judge.report(variables, folder / v2t)
+  return out
+
+
 def main():
   """Evaluates on all devices of all processes; the first one writes."""
   sharding.start_processes()
@@ -159,6 +185,7 @@ def main():
       x.tolist() for x in (judge.ranks.text, judge.ranks.video)
     ]
   judge.report(variables, sys.argv[1])
+  out.update(two_stages(mesh, pathlib.Path(sys.argv[1])))
   out['loss'] = mean_loss.Evaluator(model, mesh, pairs=pairs, batch_size=8).run(
     variables
   )

@@ -102,3 +102,63 @@ def test_running_top_k_is_a_stable_sort(block):
   want = np.argsort(-sims, 1, kind='stable')[:, :k]
   np.testing.assert_array_equal(best[1], want)
   np.testing.assert_array_equal(best[0], np.take_along_axis(sims, want, 1))
+
+
+@pytest.mark.parametrize('own_lists', [False, True])
+@pytest.mark.parametrize('pooled', [False, True])
+def test_short_lists_count_before_all_others(own_lists, pooled):
+  rng = np.random.default_rng(3)
+  q, v, k = 9, 6, 2
+  sims = rng.integers(-3, 4, (q, v)).astype(np.float32)
+  fine = rng.integers(-3, 4, (q, v)).astype(np.float32)
+  item = np.sort(rng.permutation(np.arange(q) % v))
+  place = np.stack([rng.permutation(v)[:k] for _ in range(q)])
+  score = np.take_along_axis(fine, place, 1)
+  listed = np.zeros((q, v), bool)
+  np.put_along_axis(listed, place, True, 1)
+  columns, by_column = None, listed
+  if own_lists:
+    rows = np.stack([rng.permutation(q)[:k] for _ in range(v)])
+    columns = ranking.ShortLists(
+      rows.astype(np.int32), np.take_along_axis(fine.T, rows, 1)
+    )
+    by_column = np.zeros((v, q), bool)
+    np.put_along_axis(by_column, rows, True, 1)
+    by_column = by_column.T
+  row_keys = np.where(listed, fine + 100, sims)
+  col_keys = np.where(by_column, fine + 100, sims)
+  at = np.arange(q), item
+  best = np.full(v, -np.inf, np.float32)
+  np.maximum.at(best, item, sims[at])
+  best_fine = np.full(v, -np.inf, np.float32)
+  np.maximum.at(best_fine, item, np.where(by_column[at], fine[at], -np.inf))
+  # A place outside of the block belongs to another one.
+  place = np.concatenate([place, np.full((q, 2), [[-1, v]])], 1)
+  score = np.concatenate([score, np.full((q, 2), 50, np.float32)], 1)
+  stages = ranking.TwoStages(
+    ranking.ShortLists(place.astype(np.int32), score),
+    columns,
+    np.where(listed[at], fine[at], -np.inf).astype(np.float32),
+    best_fine,
+  )
+  got = ranking.count(
+    sims,
+    sims[at],
+    item.astype(np.int32),
+    best,
+    np.ones(q, bool),
+    np.ones(v, bool),
+    np.ones(v, bool),
+    item.astype(np.int32) if pooled else None,
+    stages,
+  )
+  own = row_keys[at][:, None]
+  np.testing.assert_array_equal(got.row_greater, (row_keys > own).sum(1))
+  np.testing.assert_array_equal(got.row_equal, (row_keys == own).sum(1))
+  threshold = np.where(best_fine > -np.inf, best_fine + 100, best)
+  rivals = col_keys
+  if pooled:
+    rivals = np.full((v, v), -np.inf)
+    np.maximum.at(rivals, item, col_keys)
+  np.testing.assert_array_equal(got.col_greater, (rivals > threshold).sum(0))
+  np.testing.assert_array_equal(got.col_equal, (rivals == threshold).sum(0))

@@ -9,8 +9,9 @@ same blocks, so that exact equality of scores means what it says.
 """
 
 import collections
+from collections.abc import Callable, Sequence
 import dataclasses
-from typing import Any
+from typing import Any, Protocol
 
 from jax.sharding import Mesh
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from vidret_jax import sharding
 from vidret_jax.data import source as source_lib
 from vidret_jax.evaluators import arrange, base, non_finite
+from vidret_jax.evaluators.collecting import Collection
 from vidret_jax.metrics import ranks as ranks_lib
 from vidret_jax.models.base import Retriever
 from vidret_jax.ops import ranking
@@ -33,24 +35,7 @@ _AHEAD = 2
 
 
 @dataclasses.dataclass
-class Collection:
-  """Encoded items.
-
-  Attributes:
-    bank: their embeddings.
-    ids: their names.
-    available: bool [v, m] experts each item has, or None if the data has none.
-    has_score: bool [v]; False ranks an item behind all others.
-  """
-
-  bank: Bank
-  ids: tuple[str, ...]
-  available: np.ndarray | None
-  has_score: np.ndarray
-
-
-@dataclasses.dataclass
-class _Queries:
+class Queries:
   """Encoded queries, the captions of an item side by side.
 
   Attributes:
@@ -76,6 +61,13 @@ class Ranks:
   video: np.ndarray
 
 
+class Stages(Protocol):
+  """Short lists with dearer scores, cut for one pair of blocks at a time."""
+
+  def block(self, b: int, i: int) -> ranking.TwoStages:
+    """What `ops.ranking.count` takes for query block b and item block i."""
+
+
 class Counter:
   """Counts ranks of one model on one mesh; see the module."""
 
@@ -85,7 +77,6 @@ class Counter:
     mesh: Mesh,
     *,
     query_block: int,
-    item_block: int,
     bank_bytes: int,
     v2t: str,
     ties: str,
@@ -93,53 +84,9 @@ class Counter:
     self._p = programs(model, mesh)
     self._model, self._mesh = model, mesh
     self._query_block = query_block
-    self._item_block = item_block
     self._bank_bytes = bank_bytes
     self._ties = ranks_lib.check_option('ties', ties, ranks_lib.TIES)
     self._v2t = ranks_lib.check_option('v2t', v2t, ranks_lib.V2T)
-
-  def collect(
-    self,
-    variables: Any,
-    items: source_lib.Source,
-    change: Change,
-    rank_empty_last: bool,
-  ) -> Collection:
-    """Encodes all items.
-
-    Args:
-      variables: of the model.
-      items: what to encode.
-      change: edits local batches before they are encoded.
-      rank_empty_last: items without any available expert go last instead of
-        leaving their score to the model.
-    """
-    size = bank_lib.block_size(self._item_block, len(items), self._mesh)
-    bank = Bank(
-      size, len(items), sharding.replicated(self._mesh), self._bank_bytes
-    )
-    parts = []
-
-    def look(batch, rows):
-      batch = change(batch, rows)
-      if 'available' in batch:
-        parts.append(np.asarray(batch['available']))
-      return batch
-
-    stream = bank_lib.encode(
-      self._p.encode_item, variables, items, size, self._mesh, look
-    )
-    for _, emb in base.progress(stream, -(-len(items) // size), 'items'):
-      bank.append(emb)
-    available = None
-    has_score = np.ones(len(items), bool)
-    if parts:
-      # Every process read its share of each block: put them together.
-      whole = [sharding.fetch(sharding.put_batch(p, self._mesh)) for p in parts]
-      available = np.concatenate(whole)[: len(items)]
-      if rank_empty_last:
-        has_score = available.any(1)
-    return Collection(bank, tuple(items.ids), available, has_score)
 
   def rank(
     self,
@@ -163,29 +110,41 @@ class Counter:
       ValueError: no queries, or (max_pool) an item with more captions than a
         block of queries holds.
     """
+    layout = self.layout(item_of_query)
+    asked = self.ask(variables, items, queries, item_of_query, layout, change)
+    (ranks,) = self.count(variables, items, asked, layout)
+    return ranks
+
+  def layout(self, item_of_query: np.ndarray) -> np.ndarray:
+    """Order of the queries: int64 [n], -1 for padding; see `arrange.layout`."""
     if not len(item_of_query):
       raise ValueError('there are no queries to rank; is the split empty?')
-    layout = arrange.layout(
+    return arrange.layout(
       item_of_query, self._query_block, self._v2t == 'max_pool', self._mesh
     )
-    asked = self._ask(variables, items, queries, item_of_query, layout, change)
-    best = np.full(len(items.ids), -np.inf, asked.own.dtype)
-    with np.errstate(invalid='ignore'):  # NaN is found by the counting pass.
-      np.maximum.at(best, asked.column[asked.mask], asked.own[asked.mask])
-    rows, cols = self._count_all(variables, items, asked, best)
 
-    text = np.empty(len(item_of_query))
-    text[layout[asked.mask]] = ranks_lib.from_counts(
-      *rows[:, asked.mask], self._ties
-    )
-    # The best placed own caption is the one with the highest score, see
-    # `metrics.ranks.video_to_text`: its counts are the item's.
-    video = ranks_lib.from_counts(*cols, self._ties)
-    video[np.bincount(item_of_query, minlength=len(video)) == 0] = np.inf
-    return Ranks(text, video)
+  def ask(
+    self,
+    variables: Any,
+    items: Collection,
+    queries: source_lib.Source,
+    item_of_query: np.ndarray,
+    layout: np.ndarray,
+    change: Change | None,
+    look: Callable[[int, Any], None] | None = None,
+  ) -> Queries:
+    """First pass: encodes the queries and scores each with its own item.
 
-  def _ask(self, variables, items, queries, item_of_query, layout, change):
-    """First pass: encodes the queries and scores each with its own item."""
+    Args:
+      variables: of the model.
+      items: see `collecting.collect`.
+      queries: what to rank.
+      item_of_query: int64 [q].
+      layout: see `layout`.
+      change: edits local query batches; row numbers are those of `queries`.
+      look: gets (number of the first row in `layout`, embeddings) of each block
+        in turn.
+    """
     mask, column = layout >= 0, bank_lib.lookup(item_of_query, layout)
     size = bank_lib.block_size(self._query_block, len(layout), self._mesh)
     # What the items have left of the budget; reading queries back is cheap.
@@ -197,6 +156,8 @@ class Counter:
     )
 
     def place(batch, rows):
+      if change is None:
+        return batch
       return change(batch, bank_lib.lookup(layout, rows))
 
     source = bank_lib.Reordered(queries, layout)
@@ -216,29 +177,69 @@ class Counter:
         has_score=items.has_score,
       )
       own.append(scores)
+      if look is not None:
+        look(first, emb)
       bank.append(emb)
     own = np.concatenate(own)[: len(layout)]
-    return _Queries(bank, source.ids, mask, column, own)
+    return Queries(bank, source.ids, mask, column, own)
 
-  def _count_all(self, variables, items, asked, best):
-    """Second pass: counts of all rows, int64 [2, n], and columns, [2, v]."""
-    rows = np.zeros((2, len(asked.mask)), np.int64)
-    cols = np.zeros((2, len(items.ids)), np.int64)
+  def count(
+    self,
+    variables: Any,
+    items: Collection,
+    asked: Queries,
+    layout: np.ndarray,
+    ways: Sequence[Stages | None] = (None,),
+  ) -> list[Ranks]:
+    """Second pass: ranks of all queries and items, once for each of `ways`.
+
+    Args:
+      variables: of the model.
+      items: see `collecting.collect`.
+      asked: see `ask`.
+      layout: see `layout`.
+      ways: None ranks by `score` alone, `Stages` by short lists first.
+    """
+    best = np.full(len(items.ids), -np.inf, asked.own.dtype)
+    column = asked.column[asked.mask]
+    with np.errstate(invalid='ignore'):  # NaN is found while counting.
+      np.maximum.at(best, column, asked.own[asked.mask])
+    uncaptioned = np.bincount(column, minlength=len(best)) == 0
+    ranks = []
+    for rows, cols in self._count_all(variables, items, asked, best, ways):
+      text = np.empty(asked.mask.sum())
+      text[layout[asked.mask]] = ranks_lib.from_counts(
+        *rows[:, asked.mask], self._ties
+      )
+      # The best placed own caption is the one with the highest score, see
+      # `metrics.ranks.video_to_text`: its counts are the item's.
+      video = ranks_lib.from_counts(*cols, self._ties)
+      video[uncaptioned] = np.inf
+      ranks.append(Ranks(text, video))
+    return ranks
+
+  def _count_all(self, variables, items, asked, best, ways):
+    """Per way: counts of all rows, int64 [2, n], and columns, [2, v]."""
+    totals = [
+      tuple(np.zeros((2, n), np.int64) for n in (len(asked.mask), len(best)))
+      for _ in ways
+    ]
     bank = asked.bank
     pending = collections.deque()
 
     def add():
-      b, i, counts = pending.popleft()
-      counts = ranking.Counts(*sharding.fetch(tuple(counts)))
-      if counts.bad:
-        self._raise_non_finite(variables, items, asked, b, i)
-      in_rows = counts.row_greater, counts.row_equal
-      in_cols = counts.col_greater, counts.col_equal
-      for j in range(2):
-        part = rows[j, bank.slice(b)]
-        part += in_rows[j][: len(part)]
-        part = cols[j, items.bank.slice(i)]
-        part += in_cols[j][: len(part)]
+      b, i, found = pending.popleft()
+      for (rows, cols), counts in zip(totals, sharding.fetch(found)):
+        counts = ranking.Counts(*counts)
+        if counts.bad:
+          self._raise_non_finite(variables, items, asked, b, i)
+        in_rows = counts.row_greater, counts.row_equal
+        in_cols = counts.col_greater, counts.col_equal
+        for j in range(2):
+          part = rows[j, bank.slice(b)]
+          part += in_rows[j][: len(part)]
+          part = cols[j, items.bank.slice(i)]
+          part += in_cols[j][: len(part)]
 
     total = -(-len(items.bank) // items.bank.group_size) * len(bank)
     steps = ((g, b) for g in items.bank.groups() for b in range(len(bank)))
@@ -255,22 +256,26 @@ class Counter:
         sim_qv = self._p.score(variables, emb, v)
         # Outside [0, size) where the own item lies in another block.
         own_column = column - np.int32(items.bank.first(i))
-        counts = self._p.count(
-          sim_qv,
-          own,
-          own_column,
-          threshold,
-          mask,
-          items.bank.mask(i),
-          padded(items.has_score, items.bank, i),
-          video,
-        )
-        pending.append((b, i, counts))
+        counts = [
+          self._p.count(
+            sim_qv,
+            own,
+            own_column,
+            threshold,
+            mask,
+            items.bank.mask(i),
+            padded(items.has_score, items.bank, i),
+            video,
+            None if way is None else way.block(b, i),
+          )
+          for way in ways
+        ]
+        pending.append((b, i, [tuple(x) for x in counts]))
         if len(pending) > _AHEAD:
           add()
     while pending:
       add()
-    return rows, cols
+    return totals
 
   def _raise_non_finite(self, variables, items, asked, b, i):
     """Finds the bad scores of one pair of blocks again, and names them."""

@@ -47,7 +47,7 @@ def write(
     variables: of the model.
     path: of the CSV file; replaced only when the new one is complete.
     k: columns; fewer if there are fewer items.
-    items: `counting.Collection`.
+    items: `collecting.Collection`.
     queries: what to search.
     block: queries at a time.
     change: edits local query batches.

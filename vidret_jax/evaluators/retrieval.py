@@ -8,14 +8,12 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
 from typing import Any
-import weakref
 
 import jax
 from jax.sharding import Mesh
-import numpy as np
 
 from vidret_jax.data import source as source_lib
-from vidret_jax.evaluators import base, counting, hiding
+from vidret_jax.evaluators import base, collecting, counting, hiding, reporting
 from vidret_jax.evaluators import predictions as predictions_lib
 from vidret_jax.evaluators.report import asking, ranking_page
 from vidret_jax.metrics import ranks as ranks_lib
@@ -93,16 +91,9 @@ class Evaluator:
     o = self._options = base.parse_options(Options, options, 'retrieval')
     ranks_lib.check_option('no_expert', o.no_expert, NO_EXPERT)
     ranks_lib.check_option('videos', o.videos, ranking_page.VIDEOS)
-    if o.data is None and (o.queries is None or o.items is None):
-      raise ValueError(
-        "evaluator 'retrieval' needs `data`, or both `queries` and `items`."
-      )
-    self._queries = o.queries
-    if self._queries is None:
-      self._queries = base.make_source(o.data, 'queries')
-    self._items = o.items
-    if self._items is None:
-      self._items = base.make_source(o.data, 'items')
+    self._queries, self._items = reporting.open_views(
+      o.data, o.queries, o.items, 'retrieval'
+    )
     self._truth = self._queries.ground_truth(self._items)
     self._hiding = hiding.make(
       self._items.spec,
@@ -116,14 +107,13 @@ class Evaluator:
       model,
       mesh,
       query_block=o.query_block,
-      item_block=o.item_block,
       bank_bytes=o.bank_bytes,
       v2t=o.v2t,
       ties=o.ties,
     )
     self.caveats = (base.LEAK_CAVEAT,) if base.is_leaky(model) else ()
     self.ranks: counting.Ranks | None = None
-    self._ranked: list[weakref.ref] = []  # The variables that gave `ranks`.
+    self._ranked = reporting.Seen()  # The variables that gave `ranks`.
 
   def run(self, variables: Any) -> dict[str, float]:
     """Evaluates both directions.
@@ -146,7 +136,7 @@ class Evaluator:
       self._truth.item_of_query,
       self._change_query,
     )
-    self._ranked = [weakref.ref(x) for x in jax.tree.leaves(variables)]
+    self._ranked.set(variables)
     return self._results()
 
   def report(
@@ -170,9 +160,12 @@ class Evaluator:
       The page.
     """
     folder = pathlib.Path(folder)
-    if not self._has_ranked(variables):
+    if not self._ranked.same(variables):
       self.run(variables)
-    chosen = self._choose(queries)
+    o = self._options
+    chosen = reporting.choose(
+      self._queries, queries, o.num_samples, o.report_seed
+    )
     items = self._collect(variables)
     found = asking.search(
       self._model,
@@ -183,9 +176,8 @@ class Evaluator:
       chosen,
       self._truth.item_of_query,
       self._change_query,
-      self._options.query_block,
+      o.query_block,
     )
-    o = self._options
     page = ranking_page.build(
       found,
       self._queries,
@@ -196,7 +188,7 @@ class Evaluator:
       video_ranks=self.ranks.video,
       model=self._model,
       leaky=base.is_leaky(self._model),
-      title=o.title or self._name(),
+      title=o.title or reporting.data_name(o.data),
       facts=self._facts(drawn=queries is None),
     )
     path = folder / 'index.html'
@@ -205,7 +197,7 @@ class Evaluator:
     if o.predictions:
       self.predict(
         variables,
-        folder / f'{self._name()}-predictions.csv',
+        folder / f'{reporting.data_name(o.data)}-predictions.csv',
         o.predictions,
         items=items,
       )
@@ -217,7 +209,7 @@ class Evaluator:
     path: str | pathlib.Path,
     k: int = 10,
     *,
-    items: counting.Collection | None = None,
+    items: collecting.Collection | None = None,
   ) -> None:
     """Writes the k best item numbers of every query, as challenges want them.
 
@@ -250,13 +242,21 @@ class Evaluator:
         results[f'{direction}_{name}'] = value
     return base.marked(results, self._model)
 
-  def _collect(self, variables: Any) -> counting.Collection:
-    return self._counter.collect(
+  def _collect(self, variables: Any) -> collecting.Collection:
+    o = self._options
+    items = collecting.collect(
+      self._model,
+      self._mesh,
       variables,
       self._items,
-      self._change_item,
-      self._options.no_expert == 'last',
+      block=o.item_block,
+      bank_bytes=o.bank_bytes,
+      change=self._change_item,
+      rank_empty_last=o.no_expert == 'last',
     )
+    leak = (base.LEAK_CAVEAT,) if base.is_leaky(self._model) else ()
+    self.caveats = leak + collecting.caveats(self._items, items)
+    return items
 
   def _change_item(self, batch, rows):
     if self._hiding:
@@ -272,29 +272,6 @@ class Evaluator:
       batch = dict(batch, available=left)
     return batch
 
-  def _has_ranked(self, variables: Any) -> bool:
-    leaves = jax.tree.leaves(variables)
-    return (
-      self.ranks is not None
-      and len(leaves) == len(self._ranked)
-      and all(ref() is x for ref, x in zip(self._ranked, leaves))
-    )
-
-  def _choose(self, ids: Sequence[str] | None) -> np.ndarray:
-    """Numbers of the queries to show."""
-    if ids is not None:
-      number = {name: i for i, name in enumerate(self._queries.ids)}
-      unknown = [name for name in ids if name not in number]
-      if unknown:
-        raise ValueError(
-          f'no query {unknown[0]!r}; ids look like {self._queries.ids[0]!r}.'
-        )
-      return np.array([number[name] for name in ids], np.int64)
-    total = len(self._queries)
-    rng = np.random.default_rng(self._options.report_seed)
-    count = min(self._options.num_samples, total)
-    return rng.choice(total, count, replace=False)
-
   def _facts(self, drawn: bool) -> list[tuple[str, str]]:
     """What a reader of the report must know about the numbers."""
     o = self._options
@@ -309,9 +286,3 @@ class Evaluator:
     if o.drop_rate:
       facts.append(('drop rate', f'{o.drop_rate:g} (seed {o.drop_seed})'))
     return facts
-
-  def _name(self) -> str:
-    """'<dataset>-<split>', fit for a file name."""
-    data = self._options.data or {}
-    parts = [str(data[key]) for key in ('name', 'split') if key in data]
-    return predictions_lib.file_stem('-'.join(parts) or 'retrieval')

@@ -35,6 +35,75 @@ class Counts(NamedTuple):
   bad: Array
 
 
+class ShortLists(NamedTuple):
+  """Candidates with a dearer score that replaces the one of the block.
+
+  Attributes:
+    place: int32 [n, k], columns (or rows) of the block; outside of it if the
+      candidate is in another block.
+    score: [n, k], finite in all places that count.
+  """
+
+  place: Array
+  score: Array
+
+
+class TwoStages(NamedTuple):
+  """Short lists of a block, and the thresholds that are dear scores.
+
+  Whoever is on a short list comes before all who are not; scores are compared
+  within one stage only.
+
+  Attributes:
+    rows: lists of the queries, places are columns.
+    columns: lists of the items, places are rows; None: the queries' lists, read
+      from the other side.
+    own_q: [q], dear score of each query with its own item; -inf if that is not
+      on the list, and `own_q` of `count` holds.
+    threshold_v: [v], likewise for the columns.
+  """
+
+  rows: ShortLists
+  columns: ShortLists | None
+  own_q: Array
+  threshold_v: Array
+
+
+def spread(lists: ShortLists, width: int) -> tuple[Array, Array]:
+  """Dense form of short lists: (bool [n, width], scores [n, width])."""
+  row = jnp.arange(len(lists.place))[:, None]
+  # Negative places would count from the end.
+  place = jnp.where(lists.place < 0, width, lists.place)
+  listed = (
+    jnp.zeros((len(row), width), bool).at[row, place].set(True, mode='drop')
+  )
+  score = jnp.zeros((len(row), width), lists.score.dtype)
+  return listed, score.at[row, place].set(lists.score, mode='drop')
+
+
+def as_seen_from(
+  fine_stage: Array, sim_qv: Array, listed_qv: Array, fine_qv: Array
+) -> Array:
+  """One matrix that compares with a threshold as (stage, score) pairs would.
+
+  Args:
+    fine_stage: bool, broadcast to [q, v]: whether the threshold is a score of
+      the second stage.
+    sim_qv: scores of the first stage.
+    listed_qv: bool, which pairs are on a short list.
+    fine_qv: their scores of the second stage.
+
+  Returns:
+    [q, v]: for a threshold of the second stage, pairs of the first are below
+    everything; for one of the first stage, listed pairs are above everything.
+  """
+  return jnp.where(
+    fine_stage,
+    jnp.where(listed_qv, fine_qv, -jnp.inf),
+    jnp.where(listed_qv, jnp.inf, sim_qv),
+  )
+
+
 def sink(sim_qv: Array, has_score_v: Array) -> Array:
   """Puts items without a score below all others: [q, v]."""
   return jnp.where(has_score_v, sim_qv, -jnp.inf)
@@ -64,6 +133,7 @@ def count(
   item_mask: Array,
   has_score_v: Array,
   video_q: Array | None = None,
+  stages: TwoStages | None = None,
 ) -> Counts:
   """Counts one block.
 
@@ -79,6 +149,7 @@ def count(
     video_q: int32 [q], increasing numbers from 0 of the videos the rows belong
       to. If given, rows of a video are reduced to their maximum before columns
       are counted; a video must not be spread over several blocks.
+    stages: short lists with dearer scores; None: there is one stage.
 
   Returns:
     `Counts` of the block.
@@ -89,10 +160,14 @@ def count(
   here = jnp.arange(sim_qv.shape[1]) == column_q[:, None]
   sim_qv = jnp.where(here, own, sink(sim_qv, has_score_v))
   rivals, rival_mask = sim_qv, query_mask
+  if stages is not None:
+    sim_qv, rivals = _two_matrices(sim_qv, stages)
+    own = _threshold(stages.own_q, own_q)[:, None]
+    threshold_v = _threshold(stages.threshold_v, threshold_v)
   if video_q is not None:
     n = len(video_q)
     rivals = jax.ops.segment_max(
-      jnp.where(query_mask[:, None], sim_qv, -jnp.inf), video_q, n
+      jnp.where(query_mask[:, None], rivals, -jnp.inf), video_q, n
     )
     rival_mask = jax.ops.segment_max(query_mask.astype(jnp.int32), video_q, n)
     rival_mask = rival_mask > 0
@@ -104,6 +179,21 @@ def count(
     col_equal=jnp.sum((rivals == threshold_v) & rival_mask, 0),
     bad=bad,
   )
+
+
+def _threshold(fine: Array, coarse: Array) -> Array:
+  return jnp.where(fine > -jnp.inf, fine, coarse)
+
+
+def _two_matrices(sim_qv: Array, stages: TwoStages) -> tuple[Array, Array]:
+  """What rows and what columns compare with their thresholds: [q, v] each."""
+  listed = spread(stages.rows, sim_qv.shape[1])
+  fine_rows = stages.own_q[:, None] > -jnp.inf
+  by_row = as_seen_from(fine_rows, sim_qv, *listed)
+  if stages.columns is not None:
+    listed = (x.T for x in spread(stages.columns, sim_qv.shape[0]))
+  by_column = as_seen_from(stages.threshold_v > -jnp.inf, sim_qv, *listed)
+  return by_row, by_column
 
 
 def merge_top(

@@ -35,7 +35,7 @@ _AHEAD = 2
 # An item meets at most so many queries at a time.
 _MOST_QUERIES = 64
 # Short lists that hold each item so often are scored item by item.
-_OFTEN = 4
+_OFTEN = 0.5
 
 
 class Items(Protocol):

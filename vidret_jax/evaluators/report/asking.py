@@ -28,6 +28,10 @@ class Found:
     items: int [n, k], their numbers.
     own: [n], scores of the right items.
     weights: float [n, m] over experts, or None if the system has none.
+    coarse_place: int [n, k], one-based places of the items by a first stage; or
+      None if there is one stage.
+    own_listed: bool [n], the right item is a candidate of the second stage; or
+      None.
   """
 
   query: np.ndarray
@@ -35,6 +39,8 @@ class Found:
   items: np.ndarray
   own: np.ndarray
   weights: np.ndarray | None
+  coarse_place: np.ndarray | None = None
+  own_listed: np.ndarray | None = None
 
 
 def search(
@@ -54,7 +60,7 @@ def search(
     model: scores the pairs.
     mesh: the devices.
     variables: of the model.
-    items: `evaluators.counting.Collection`.
+    items: `evaluators.collecting.Collection`.
     queries: all of them.
     chosen: int64 [n], which to show.
     item_of_query: int64 [q].

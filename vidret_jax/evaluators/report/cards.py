@@ -81,12 +81,31 @@ def _card(card, row, labels, clips) -> Markup:
       tag('span', sim, cls='sim'),
       cls='line',
     ),
+    _stages(card, row),
     _video(card, clips.place(card.id, card.video)),
     tag('code', card.id, cls='id'),
     _experts(card, labels),
     _captions(card, row) if truth else _first_caption(card),
     cls=f'card {kind}',
     data_id=card.id,
+  )
+
+
+def _stages(card, row) -> Markup | None:
+  """Where the first of two stages had the clip, and where it stands now."""
+  if card.coarse is None:
+    return None
+  after = row.rank if card.place is None else card.place
+  moved = 'same' if after == card.coarse else 'up'
+  if after > card.coarse:
+    moved = 'down'
+  return tag(
+    'div',
+    'coarse ',
+    tag('b', f'{card.coarse:g} → {after:g}', cls=moved),
+    '' if card.listed else ', not a candidate',
+    cls='stages',
+    title='rank by the coarse score, and after the fine one',
   )
 
 

@@ -77,6 +77,7 @@ def _header(page) -> Markup:
     'header',
     tag('h1', page.title),
     tag('p', _LEAK, cls='leak', role='alert') if page.leaky else None,
+    [tag('p', text, cls='note') for text in page.notes],
     tag(
       'dl',
       [tag('div', tag('dt', k), tag('dd', v)) for k, v in page.facts],
@@ -97,6 +98,48 @@ def _header(page) -> Markup:
       ),
       cls='summary',
     ),
+    _stages(page) if page.stages else None,
+  )
+
+
+def _stages(page) -> Markup:
+  """Text to video after each stage, and what a query costs there."""
+  metrics = next(list(s.metrics) for s in page.stages if s.metrics)
+  costs = ('mflop', 'MFLOP', 'million operations'), ('mb', 'MB', 'data moved')
+
+  def cell(value, kind=None):
+    text = '–' if value is None else number(value)
+    return tag('td', text, tag('span', ' %', cls='unit') if kind else None)
+
+  lines = [
+    tag(
+      'tr',
+      tag('th', stage.name, scope='row'),
+      [
+        cell(
+          stage.metrics and stage.metrics[m],
+          '@' in m and stage.metrics is not None,
+        )
+        for m in metrics
+      ],
+      [
+        tag('td', amount(getattr(stage.cost, c)) if stage.cost else '–')
+        for c, _, _ in costs
+      ],
+    )
+    for stage in page.stages
+  ]
+  heads = [tag('th', m, scope='col') for m in metrics]
+  heads += [
+    tag('th', f'{name} per query', scope='col', title=title)
+    for _, name, title in costs
+  ]
+  return tag(
+    'table',
+    tag('caption', f'{_NAMES["t2v"]}, after each stage', _saved(page.stages)),
+    tag('thead', tag('tr', tag('td'), heads)),
+    tag('tbody', lines),
+    cls='metrics stages',
   )
 
 
@@ -135,6 +178,27 @@ def _table(page) -> Markup:
 def number(value: float) -> str:
   """One decimal, as the papers print."""
   return '∞' if math.isinf(value) else f'{value:.1f}'
+
+
+def _saved(stages) -> str:
+  """What the stages that were run cost, next to the one that was not."""
+  if any(s.cost is None for s in stages):
+    return ''
+  run = [s.cost for s in stages if s.metrics]
+  instead = next((s.cost for s in stages if not s.metrics), None)
+  if instead is None or not (instead.mflop and instead.mb):
+    return ''
+  flops = 100 * sum(c.mflop for c in run) / instead.mflop
+  moved = 100 * sum(c.mb for c in run) / instead.mb
+  return (
+    f': both take {flops:.0f} % of the operations and {moved:.0f} % of the '
+    'bytes of the last line'
+  )
+
+
+def amount(value: float) -> str:
+  """Two digits or more, thousands apart."""
+  return f'{value:,.0f}' if value >= 100 else f'{value:.2g}'
 
 
 def _controls(page, labels) -> Markup:

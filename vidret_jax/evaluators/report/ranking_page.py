@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,8 @@ class Card:
     video: a playable file, or None.
     available: bool per expert, or None.
     shares: what each expert's weight becomes for this clip, or None.
+    coarse: one-based rank by the first of two stages, or None.
+    listed: whether the second stage scored it.
   """
 
   id: str
@@ -41,6 +44,8 @@ class Card:
   video: str | None
   available: tuple[bool, ...] | None
   shares: tuple[float, ...] | None
+  coarse: float | None = None
+  listed: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +73,8 @@ class Page:
     experts: names, in the order of the cards' tuples.
     leaky: whether the numbers were made under the leaky rule.
     rows: the queries shown.
+    stages: of a two-stage evaluation, see `stages.rows`; () otherwise.
+    notes: sentences that belong to every number of the page.
   """
 
   title: str
@@ -78,6 +85,8 @@ class Page:
   experts: tuple[str, ...]
   leaky: bool
   rows: tuple[Row, ...]
+  stages: tuple[Any, ...] = ()
+  notes: tuple[str, ...] = ()
 
 
 def build(
@@ -93,6 +102,10 @@ def build(
   leaky: bool,
   title: str,
   facts: Sequence[tuple[str, str]] = (),
+  table: Mapping[str, Mapping[str, float]] | None = None,
+  coarse_ranks: np.ndarray | None = None,
+  stages: Sequence[Any] = (),
+  notes: Sequence[str] = (),
 ) -> Page:
   """Puts a page together.
 
@@ -108,6 +121,10 @@ def build(
     leaky: whether to mark every number.
     title: of the page.
     facts: further (label, value) pairs.
+    table: direction -> metric -> value; default: summaries of the ranks.
+    coarse_ranks: zero-based ranks of all queries by the first of two stages.
+    stages: see `stages.rows`.
+    notes: see `Page`.
   """
   experts = tuple(getattr(model, 'expert_names', ()))
   if available is not None and available.shape[1] != len(experts):
@@ -126,7 +143,7 @@ def build(
     if found.weights is not None and len(experts) == found.weights.shape[1]:
       weights = found.weights[n]
 
-    def card(item, sim, place, right=right, weights=weights):
+    def card(item, sim, place, right=right, weights=weights, **stage):
       have = None if available is None else available[item]
       shares = None
       if shared and weights is not None and have is not None:
@@ -141,10 +158,19 @@ def build(
         video=videos[item],
         available=None if have is None else tuple(have.tolist()),
         shares=None if shares is None else tuple(shares.tolist()),
+        **stage,
       )
 
+    before = [{}] * found.items.shape[1]
+    truth_before = {}
+    if found.coarse_place is not None:
+      before = [dict(coarse=x) for x in found.coarse_place[n].tolist()]
+      truth_before = dict(
+        coarse=float(coarse_ranks[query]) + 1,
+        listed=bool(found.own_listed[n]),
+      )
     top = tuple(
-      card(item, sim, place + 1)
+      card(item, sim, place + 1, **before[place])
       for place, (item, sim) in enumerate(
         zip(found.items[n].tolist(), found.scores[n])
       )
@@ -155,7 +181,7 @@ def build(
         id=queries.ids[query],
         text=texts[query],
         rank=float(text_ranks[query]) + 1,
-        truth=card(right, found.own[n], None),
+        truth=card(right, found.own[n], None, **truth_before),
         top=top,
         weights=None if weights is None else tuple(weights.tolist()),
       )
@@ -170,7 +196,8 @@ def build(
   return Page(
     title=title,
     facts=(*sizes, *facts),
-    table={
+    table=table
+    or {
       't2v': ranks_lib.summary(text_ranks),
       'v2t': ranks_lib.summary(video_ranks),
     },
@@ -179,6 +206,8 @@ def build(
     experts=experts,
     leaky=leaky,
     rows=tuple(rows),
+    stages=tuple(stages),
+    notes=tuple(notes),
   )
 
 
@@ -202,7 +231,10 @@ def write(
       'rank': r.rank,
       'truth': r.truth.id,
       'truth_sim': _or_null(r.truth.sim),
-      'top': [{'id': c.id, 'sim': _or_null(c.sim)} for c in r.top],
+      **_coarse(r.truth),
+      'top': [
+        {'id': c.id, 'sim': _or_null(c.sim), **_coarse(c)} for c in r.top
+      ],
     }
     for r in page.rows
   ]
@@ -220,6 +252,10 @@ def write(
     folder / 'rankings.json', json.dumps(content, indent=1, allow_nan=False)
   )
   return path
+
+
+def _coarse(card: Card) -> dict[str, float]:
+  return {} if card.coarse is None else {'coarse_rank': card.coarse}
 
 
 def _or_null(value: float) -> float | None:
