@@ -6,6 +6,7 @@ measures is the evaluation, not its input.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,8 @@ import numpy as np
 
 from vidret_jax import config_lib
 from vidret_jax.data import source as source_lib
-from vidret_jax.models import base
+from vidret_jax.models import base, ce_inputs, eercf
+from vidret_jax.models import clip as clip_lib
 from vidret_jax.ops import similarity
 
 
@@ -59,11 +61,15 @@ class Drawn:
     shape, dtype = node
     if np.dtype(dtype) == np.dtype(bool):
       return np.ones((len(index), *shape), bool)
-    size = int(np.prod(shape))
-    out = np.empty((len(index), size), np.float32)
+    # Bytes for pixels, and for tokens: every vocabulary has ids below 256.
+    pool = self._pool
+    if not np.issubdtype(dtype, np.floating):
+      pool = pool.view(np.uint8)
+    size = math.prod(shape)
+    out = np.empty((len(index), size), dtype)
     for row, i in zip(out, index.tolist()):
-      start = (i * 7919 + place * 104729) % (len(self._pool) - size)
-      row[:] = self._pool[start : start + size]
+      start = (i * 7919 + place * 104729) % (len(pool) - size)
+      row[:] = pool[start : start + size]
     return out.reshape(len(index), *shape)
 
 
@@ -118,27 +124,85 @@ def embedded(videos, captions, experts=9, dim=768):
   return Embedded(experts=experts, dim=dim), {}, queries, items
 
 
-def network(config, videos, captions):
-  """(model, variables, queries, items) of a config, with random weights."""
+class Parts(eercf.Eercf):
+  """EERCF without encoders: vectors of frames and patches are the input."""
+
+  def encode_query(self, batch, *, train=False):
+    return {'sentence': similarity.l2_normalize(batch['sentence'])}
+
+  def encode_item(self, batch, *, train=False):
+    frames, states, patches = (
+      similarity.l2_normalize(batch[key])
+      for key in ('frames', 'states', 'patches')
+    )
+    return dict(
+      video=similarity.l2_normalize(states.mean(1)),
+      frames=frames,
+      states=states,
+      patches=patches,
+      frame_mask=batch['frame_mask'],
+    )
+
+
+def parts(videos, captions, patches=49):
+  """(model, variables, queries, items) of EERCF without encoders.
+
+  Args:
+    videos: how many items, each of 12 frames, in 512 dimensions.
+    captions: how many queries.
+    patches: of a frame; ViT-B/32 has 49.
+  """
+  model = Parts(sizes=clip_lib.sizes('ViT-B/32'))
+  f32, f, d = np.dtype('float32'), model.max_frames, model.sizes.dim
+  item_spec = dict(
+    frames=((f, d), f32),
+    states=((f, d), f32),
+    patches=((f * patches, d), f32),
+    frame_mask=((f,), np.dtype(bool)),
+  )
+  items = Drawn((f'v{i}' for i in range(videos)), item_spec, seed=1)
+  queries = Captions(videos, captions, dict(sentence=((d,), f32)))
+  params = dict(
+    clip=dict(logit_scale=jnp.log(100.0)),
+    video_map=jnp.eye(d),
+    frame_map=jnp.eye(f),
+  )
+  return model, dict(params=params), queries, items
+
+
+def model_and_spec(config):
+  """The model of a config, and the spec of its training batches."""
   model = config_lib.find('models', config.system, 'make')(
     **config_lib.freeze(config.model)
   )
-  f32, flag = np.dtype('float32'), np.dtype(bool)
-  experts = [(n, dict(value)) for n, value in config.model.experts]
-  rows = {n: e['max_tokens'] for n, e in experts if e.get('max_tokens')}
-  text = config.model.text
-  item_spec = dict(
-    experts={
-      n: ((rows[n], e['dim']) if n in rows else (e['dim'],), f32)
-      for n, e in experts
-    },
-    experts_mask={n: ((k,), flag) for n, k in rows.items()},
-    available=((len(experts),), flag),
+  return model, SPECS[config.system](model, config)
+
+
+def _ce_spec(model, config):
+  del config
+  batch = ce_inputs.batch_spec(model, rows=1)
+  return jax.tree.map(lambda x: (x.shape[1:], np.dtype(x.dtype)), batch)
+
+
+def _eercf_spec(model, config):
+  frames, side = model.max_frames, model.sizes.image_size
+  return dict(
+    text=((config.input.data.max_words,), np.dtype('int32')),
+    frames=((frames, side, side, 3), np.dtype('uint8')),
+    frame_mask=((frames,), np.dtype(bool)),
+    _mask=((), np.dtype(bool)),
   )
-  query_spec = dict(
-    text=((text.max_tokens, text.dim), f32),
-    text_mask=((text.max_tokens,), flag),
-  )
+
+
+# System -> spec of its batches, where the dataset is not needed for it.
+SPECS = dict(ce=_ce_spec, eercf=_eercf_spec)
+
+
+def network(config, videos, captions):
+  """(model, variables, queries, items) of a config, with random weights."""
+  model, spec = model_and_spec(config)
+  query_spec = {k: x for k, x in spec.items() if k in ('text', 'text_mask')}
+  item_spec = {k: x for k, x in spec.items() if k not in query_spec}
   items = Drawn((f'v{i}' for i in range(videos)), item_spec, 0.2, seed=1)
   queries = Captions(videos, captions, query_spec)
   index = np.arange(2)

@@ -20,22 +20,23 @@ import time
 import numpy as np
 
 from benchmarks import machine
+from benchmarks.pieces import METRICS
 
 CONFIG = 'configs/ce_shapes.py'
 SEEDS = (0, 1, 2)
 MODELS = {'CE': '', 'MoEE': 'model=moee', 'CE - CG': 'model=mimic'}
 HIDDEN = (0.0, 0.2, 0.4, 0.6, 0.8)
-METRICS = ('R@1', 'R@5', 'R@10', 'R@50', 'MdR', 'MnR', 'geom')
 
 
-def train(name, arg, seed, workdir):
+def train(name, arg, seed, workdir, config=CONFIG):
   """One run of the main command; returns its workdir."""
   folder = workdir / name.replace(' ', '_') / f'seed={seed}'
   if not (folder / 'results.json').is_file():
-    spec = ','.join(filter(None, [arg, f'seed={seed}']))
+    path, _, given = config.partition(':')
+    spec = ','.join(filter(None, [given, arg, f'seed={seed}']))
     command = [
       *(sys.executable, '-m', 'vidret_jax.main'),
-      *('--config', f'{CONFIG}:{spec}', '--workdir', str(folder)),
+      *('--config', f'{path}:{spec}', '--workdir', str(folder)),
     ]
     began = time.monotonic()
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -8,46 +8,13 @@ the function of that name makes of benchmarks/results/*.json. Figures reach the
 page in no other way; a test compares the two.
 """
 
-import json
 import pathlib
 import re
 
-from benchmarks import machine
+from benchmarks import tables_eercf
+from benchmarks.pieces import facts, grid, ranking, spread, stored
 
 PAGE = pathlib.Path(__file__).parent.parent / 'docs' / 'results.md'
-METRICS = ('R@1', 'R@5', 'R@10', 'R@50', 'MdR', 'MnR', 'geom')
-
-
-def stored(name):
-  """The results of one benchmark."""
-  return json.loads((machine.RESULTS / f'{name}.json').read_text())['results']
-
-
-def facts(name):
-  """The machine of one benchmark."""
-  return json.loads((machine.RESULTS / f'{name}.json').read_text())['machine']
-
-
-def grid(head, rows):
-  """A Markdown table."""
-  lines = [head, ['---'] * len(head), *rows]
-  return '\n'.join('| ' + ' | '.join(map(str, r)) + ' |' for r in lines)
-
-
-def spread(cell):
-  """Mean and deviation, one decimal, as the papers print them."""
-  return f'{cell["mean"]:.1f} ({cell["std"]:.1f})'
-
-
-def ranking(rows, direction, first='model'):
-  """One row per model, one column per metric."""
-  return grid(
-    [first, *METRICS],
-    [
-      [name, *(spread(row[f'{direction}_{m}']) for m in METRICS)]
-      for name, row in rows.items()
-    ],
-  )
 
 
 def shapes_t2v():
@@ -208,6 +175,12 @@ def growth():
       for row in stored('eval_growth')['points']
     ],
   )
+
+
+# Blocks name functions of both files.
+globals().update(
+  {n: f for n, f in vars(tables_eercf).items() if n.startswith('eercf_')}
+)
 
 
 def render(text):

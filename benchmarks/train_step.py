@@ -1,84 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""Train step of CE at the paper's MSR-VTT sizes, on random features.
+r"""Train step at the paper's MSR-VTT sizes, on random features or frames.
 
-  python -m benchmarks.train_step [--config configs/ce_msrvtt.py] [--steps 15]
+  python -m benchmarks.train_step
+  python -m benchmarks.train_step --config configs/eercf_msrvtt.py \
+      --config.input.batch_size=2 --config.model.dtype=float32
 
-Times the very program that the trainer compiles (loss, gradients, Ranger),
+Times the very program that the trainer compiles (loss, gradients, optimiser),
 once warm, and puts it beside what the machine can do: its matmul rate and its
-memory bandwidth. Writes benchmarks/results/train_step.json, or, when started as
+memory bandwidth. Weights are drawn. Writes benchmarks/results/train_step.json
+for CE, <system>_train_step.json for others, or, when started as
 
   GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m benchmarks.train_step
 
-benchmarks/results/train_step_huge_pages.json: an update takes a gigabyte of
-fresh memory, and Linux on CPUs spends much of its time on small pages of it.
+..._huge_pages.json: an update takes a gigabyte of fresh memory, and Linux on
+CPUs spends much of its time on small pages of it.
 """
 
 import argparse
 import os
 import resource
 import statistics
+import sys
 import time
 
 import jax
 import numpy as np
 
-from benchmarks import machine
+from benchmarks import collection, machine
 from vidret_jax import config_lib, sharding
 from vidret_jax.train import defaults, optim
 from vidret_jax.train import state as state_lib
 from vidret_jax.train import step as step_lib
 
-# Seconds of the original on a machine of this kind (2 cores, PyTorch 2.13).
-ORIGINAL = 1.6
+# Batch size and seconds of the original on a machine of this kind (2 cores,
+# PyTorch 2.13).
+ORIGINAL = dict(ce=(64, 1.6), eercf=(2, 6.2))
 
 
-def spec_of(config):
-  """Shapes of a training batch, as the data source would state them."""
-  f32, flag = np.dtype('float32'), np.dtype(bool)
-  experts = [(name, dict(value)) for name, value in config.model.experts]
-  text = config.model.text
-  rows = {n: e['max_tokens'] for n, e in experts if e.get('max_tokens')}
-  return dict(
-    text=((text.max_tokens, text.dim), f32),
-    text_mask=((text.max_tokens,), flag),
-    experts={
-      n: ((rows[n], e['dim']) if n in rows else (e['dim'],), f32)
-      for n, e in experts
-    },
-    experts_mask={n: ((k,), flag) for n, k in rows.items()},
-    available=((len(experts),), flag),
-    _mask=((), flag),
+def size_of(tree):
+  """Bytes of all arrays."""
+  return sum(x.nbytes for x in jax.tree.leaves(tree))
+
+
+def main(argv=None):
+  argv = sys.argv[1:] if argv is None else list(argv)
+  changes = [a for a in argv if a.startswith('--config.')]
+  parser = argparse.ArgumentParser(
+    description=__doc__.split('\n')[0],
+    epilog='--config.key=value changes a value of the config',
   )
-
-
-def random_batch(spec, rows, rng):
-  """Features from a normal distribution, everything present and valid."""
-
-  def build(node):
-    if isinstance(node, dict):
-      return {k: build(v) for k, v in node.items()}
-    shape, dtype = node
-    if np.issubdtype(dtype, np.bool_):
-      return np.ones((rows, *shape), bool)
-    return rng.standard_normal((rows, *shape), dtype=np.float32)
-
-  return build(spec)
-
-
-def main():
-  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--config', default='configs/ce_msrvtt.py')
   parser.add_argument('--steps', type=int, default=15)
-  args = parser.parse_args()
+  parser.add_argument('--name', help='of the result; default: by the system')
+  args = parser.parse_args([a for a in argv if a not in changes])
 
-  config = defaults.resolve(config_lib.load(args.config))
-  model = config_lib.find('models', config.system, 'make')(
-    **config_lib.freeze(config.model)
+  config = defaults.resolve(
+    config_lib.load(args.config, [a.removeprefix('--config.') for a in changes])
   )
   mesh = sharding.make_mesh(config.mesh)
-  spec, rows = spec_of(config), config.input.batch_size
+  model, spec = collection.model_and_spec(config)
+  rows = config.input.batch_size
   variables = jax.jit(state_lib.init_fn(model, spec, 0))()
   count = sum(x.size for x in jax.tree.leaves(variables['params']))
+  trained = optim.trained(config.schedule, variables['params'])
   tx, lr = optim.make(
     config.optim,
     config.schedule,
@@ -88,13 +72,17 @@ def main():
   )
   state = jax.jit(lambda v: state_lib.start(v, tx))(variables)
   del variables
+  index = np.arange(rows)
   batch = sharding.put_batch(
-    random_batch(spec, rows, np.random.default_rng(0)), mesh
+    collection.Drawn(map(str, index), spec).gather(index, index), mesh
   )
   watch = step_lib.new_watch(state.params, sharding.replicated(mesh))
   began = time.perf_counter()
   program = (
-    jax.jit(step_lib.make(model, tx, lr, 0), donate_argnums=0)
+    jax.jit(
+      step_lib.make(model, tx, lr, 0, config.accum_steps, trained),
+      donate_argnums=0,
+    )
     .lower(state, watch, batch)
     .compile()
   )
@@ -111,15 +99,21 @@ def main():
 
   facts = machine.measure()
   cost = program.cost_analysis()
-  # Parameters, both moments and the slow weights are read, the first three
-  # and the gradient written, the gradient read: what no fusion can avoid.
-  moved = 4 * count * 9
+  # Parameters and the optimiser's state are read and written, and so is the
+  # gradient: what no fusion can avoid. Ranger writes its slow weights rarely.
+  moved = 2 * (size_of(state.params) + size_of(state.opt_state) + 4 * count)
+  moved -= 4 * count * (config.optim.name == 'ranger')
   rate = cost['flops'] / median / 1e9
   huge = 'hugetlb=1' in os.environ.get('GLIBC_TUNABLES', '')
+  system, original = config.system, ORIGINAL[config.system]
+  name = args.name or f'{system}_train_step'.removeprefix('ce_')
+  # Another batch cannot be compared.
+  original = original[1] if original[0] == rows else None
   machine.write(
-    'train_step' + '_huge_pages' * huge,
+    name + '_huge_pages' * huge,
     dict(
       config=args.config,
+      changes=changes,
       batch_size=rows,
       parameters=count,
       seconds=dict(median=median, min=min(times), max=max(times), all=times),
@@ -134,8 +128,8 @@ def main():
         moved / 1e9 / facts['memory_gbytes_per_second']
       ),
       peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-      original_seconds=ORIGINAL,
-      speedup=ORIGINAL / median,
+      original_seconds=original,
+      speedup=original and original / median,
       loss=float(scalars['train/loss']),
     ),
     facts,

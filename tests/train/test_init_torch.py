@@ -5,7 +5,8 @@ import jax
 import numpy as np
 import pytest
 
-from tests.configs import test_configs as configs
+from tests.configs import shipped
+from tests.configs import test_ce_configs as configs
 from vidret_jax import config_lib as cl
 from vidret_jax import sharding
 from vidret_jax.convert import ce as convert
@@ -14,14 +15,12 @@ from vidret_jax.models import ce
 from vidret_jax.train import ckpt, loop
 from vidret_jax.train import run as run_lib
 
-quick_compiler = configs.quick_compiler
-
 
 @pytest.fixture
 def released(tmp_path, monkeypatch):
   """(small config, model, variables, file as upstream would publish it)."""
   monkeypatch.setenv('VIDRET_DATA_DIR', str(tmp_path / 'data'))
-  full = configs.load('ce_lsmdc.py')
+  full = shipped.load('ce_lsmdc.py')
   configs.write_files(full, tmp_path / 'data')
   config = configs.few(full, configs.FEW)
   configs.prepare(config)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes the records that a config trains and evaluates on.
 
   python -m vidret_jax.tools.prepare --config configs/ce_msrvtt.py

@@ -76,6 +76,8 @@ def train(config, workdir, profile=None):
     run.mesh,
   )
   evaluators = run.evaluators(run.names())
+  if not ckpt.finished_steps(os.path.join(workdir, ckpt.FOLDER)):
+    run.check_init()
 
   # -------------------- Nothing is wrong at first sight: claim the workdir
   if chief:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts that a config names, built, and how they fail by name."""
 
+import os
+
 from absl import logging
 import jax
 import numpy as np
@@ -108,6 +110,16 @@ class Run:
     rules = self._config.sharding
     return state_lib.with_sharding(state, rules, self.mesh).variables
 
+  def check_init(self):
+    """Raises FileNotFoundError where the file to start from is absent."""
+    path = self._config.init.torch
+    if path and not os.path.exists(path):
+      raise FileNotFoundError(
+        f'init.torch={path!r}: no such file. Put it there (docs/converting.md '
+        'says where it is published), or name another with '
+        '--config.init.torch=FILE.'
+      )
+
   def fresh(self, target):
     """Variables of a run that starts: init.run, init.torch or drawn.
 
@@ -122,6 +134,7 @@ class Run:
       variables, step = ckpt.load_variables(init.run, target)
       return variables, f'step {step} of {init.run}'
     if init.torch:
+      self.check_init()
       load = cl.find('convert', self._config.system, 'load')
       variables, report = load(init.torch, self.model)
       logging.info('converted %s:\n%s', init.torch, report.table())

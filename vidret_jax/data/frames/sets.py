@@ -29,6 +29,7 @@ def make(
   view: str,
   split: str,
   tokenizer: str | os.PathLike | None = None,
+  vocab_size: int | None = None,
   max_frames: int = 12,
   image_size: int = 224,
   max_words: int = 32,
@@ -55,6 +56,8 @@ def make(
     view: 'pairs', 'items' or 'queries'.
     split: one of `published.splits`.
     tokenizer: file for `tokenizer.load`; not needed for items.
+    vocab_size: ids that the tokenizer must have; None takes any number. (A
+      model looks up an id beyond its table without a word.)
     max_frames: frames of a clip at most.
     image_size: height and width of a frame.
     max_words: tokens of a row, start and end included.
@@ -109,7 +112,7 @@ def make(
         'bpe_simple_vocab_16e6.txt.gz (published with CLIP) or of a '
         'tokenizer.json.'
       )
-    words = tokenizer_lib.load(tokenizer)
+    words = tokenizer_lib.load(tokenizer, vocab_size)
   if view == 'queries':
     return views.Queries(table, words, max_words=max_words)
   select_lib.check(max_frames, select, frame_order)

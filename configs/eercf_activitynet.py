@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""EERCF on ActivityNet Captions. https://arxiv.org/abs/2401.00701
+
+  python -m vidret_jax.main --config configs/eercf_activitynet.py --workdir DIR
+  ... --config configs/eercf_activitynet.py:update=adamw
+  ... --config configs/eercf_activitynet.py:clip=ViT-B/16
+  ... --config configs/eercf_activitynet.py:storage=records    prepared
+
+Recipe: CLIP4Clip's. val_1 is the test set, and nothing is left to select on.
+Published: docs/published.md; ours: docs/results.md.
+"""
+
+import os
+
+from vidret_jax import config_lib as cl
+
+_HERE = os.path.dirname(__file__)
+eercf = cl.load_module(os.path.join(_HERE, 'common', 'eercf.py'))
+
+RECIPE = dict(batch_size=128, epochs=5, max_words=64, max_frames=64, ranks=8)
+
+
+def get_config(arg=None):
+  arg = cl.parse_arg(arg, storage='files', **eercf.ARGS)
+  c = eercf.make(
+    arg,
+    RECIPE,
+    name='activitynet_frames',
+    root=None,
+    storage=arg.storage,
+    train='train',
+    evals=eercf.published_evals(None, 'val', form='square'),
+    best=None,
+  )
+  return eercf.finish(arg, c)
+
+
+def sweep():
+  for seed in range(3):
+    yield dict(seed=seed)

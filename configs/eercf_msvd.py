@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""EERCF on MSVD. https://arxiv.org/abs/2401.00701
+
+  python -m vidret_jax.main --config configs/eercf_msvd.py --workdir runs/e
+  ... --config configs/eercf_msvd.py:update=adamw
+  ... --config configs/eercf_msvd.py:clip=ViT-B/16
+  ... --config configs/eercf_msvd.py:storage=records   after tools.prepare
+
+Recipe: CLIP4Clip's; EERCF publishes none for it.
+Published: docs/published.md; ours: docs/results.md.
+"""
+
+import os
+
+from vidret_jax import config_lib as cl
+
+_HERE = os.path.dirname(__file__)
+eercf = cl.load_module(os.path.join(_HERE, 'common', 'eercf.py'))
+
+RECIPE = dict(batch_size=128, epochs=5, max_words=32, max_frames=12, ranks=4)
+
+
+def get_config(arg=None):
+  arg = cl.parse_arg(arg, storage='files', **eercf.ARGS)
+  c = eercf.make(
+    arg,
+    RECIPE,
+    name='msvd_frames',
+    root=None,
+    storage=arg.storage,
+    train='train',
+    evals=eercf.published_evals('val', 'test', form='captions'),
+    best='val/t2v_rsum',
+  )
+  return eercf.finish(arg, c)
+
+
+def sweep():
+  for seed in range(3):
+    yield dict(seed=seed)

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shipped configs: which there are, and how tests load them."""
+
+import math
+import pathlib
+
+import jax
+
+from vidret_jax import config_lib as cl
+from vidret_jax.train import defaults
+
+CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
+
+# Spec of a config -> parameters as published (None: not published).
+CE = {
+  'ce_msrvtt.py': 183_448_607,
+  'ce_msrvtt.py:split=jsfusion': 183_448_607,
+  'ce_msrvtt.py:split=miech': 92_434_235,
+  'ce_msrvtt.py:split=miech,model=moee,moee_features': 43_976_282,
+  'ce_msrvtt.py:model=moee': 400_410_129,
+  'ce_msrvtt.py:model=moee_uniform': 246_219_775,
+  'ce_msrvtt.py:model=mimic': 181_070_111,
+  'ce_msrvtt.py:model=mimic,experts=scene': None,
+  'ce_msrvtt.py:model=concat': 369_717,
+  'ce_msrvtt.py:model=concat_mix': None,
+  'ce_msrvtt.py:experts=scene+face': None,
+  'ce_msrvtt.py:searched': 72_420_985,
+  'ce_msrvtt.py:legacy_2019': None,
+  'ce_msrvtt.py:legacy_2019,split=jsfusion': None,
+  'ce_msrvtt.py:legacy_2019,split=miech': None,
+  'ce_msrvtt.py:legacy_2019,split=miech,model=moee,moee_features': None,
+  'ce_msrvtt.py:text=w2v': None,
+  'ce_lsmdc.py': 116_857_599,
+  'ce_lsmdc.py:model=moee': 159_776_655,
+  'ce_lsmdc.py:legacy_2019': None,
+  'ce_msvd.py': 84_043_645,
+  'ce_msvd.py:model=moee': 131_374_381,
+  'ce_msvd.py:legacy_2019': None,
+  'ce_didemo.py': 79_285_025,
+  'ce_didemo.py:model=moee': 107_257_953,
+  'ce_didemo.py:legacy_2019': None,
+  'ce_activitynet.py': 260_678_403,
+  'ce_activitynet.py:model=moee': 330_415_875,
+  'ce_activitynet.py:legacy_2019': None,
+  'ce_shapes.py': None,
+  'ce_shapes.py:model=moee': None,
+  'ce_shapes.py:expert=colour': None,
+  'ce_shapes.py:experts=colour+audio': None,
+  'teachtext_msrvtt.py': 262_731_071,
+  'teachtext_msrvtt.py:plus=False': None,
+  'teachtext_msrvtt.py:plus=False,distill=False,text=w2v': None,
+  'teachtext_msrvtt.py:denoise=less100': 262_731_071,
+  'teachtext_msrvtt.py:denoise=less80': 262_731_071,
+  'teachtext_msvd.py': None,
+  'teachtext_msvd.py:denoise=less100': None,
+  'teachtext_didemo.py': None,
+  'teachtext_lsmdc.py': None,
+  'teachtext_activitynet.py': None,
+}
+EERCF = {
+  'eercf_msrvtt.py': 164_188_561,
+  'eercf_msrvtt.py:split=7k': 164_188_561,
+  'eercf_msrvtt.py:split=full,storage=records': 164_188_561,
+  'eercf_msrvtt.py:clip=ViT-B/16': 162_531_985,
+  'eercf_msrvtt.py:clip=ViT-L/14,update=adamw': 456_617_105,
+  'eercf_msrvtt.py:linear_patch=3d': 168_907_153,
+  'eercf_msrvtt.py:linear_patch=3d,freeze=12,update=adamw': 168_907_153,
+  'eercf_msrvtt.py:update=adamw': 164_188_561,
+  'eercf_msrvtt.py:freeze=-1': 164_188_561,
+  'eercf_msrvtt.py:freeze=-1,update=adamw': 164_188_561,
+  'eercf_msrvtt.py:freeze=6': 164_188_561,
+  'eercf_msrvtt.py:freeze=12': 164_188_561,
+  'eercf_msrvtt.py:freeze=12,update=adamw': 164_188_561,
+  'eercf_msvd.py': 164_188_561,
+  'eercf_lsmdc.py': 164_188_561,
+  'eercf_vatex.py': 164_188_561,
+  'eercf_didemo.py': 164_192_513,
+  'eercf_activitynet.py': 164_192_513,
+  'eercf_shapes.py': None,
+  'eercf_shapes.py:linear_patch=3d': None,
+}
+SPECS = {**CE, **EERCF}
+
+
+def load(spec, *changes):
+  """A config as the trainer gets it: locked, with all defaults."""
+  config = cl.load(str(CONFIGS / spec), changes, defaults.DEFAULTS)
+  return defaults.resolve(config)
+
+
+def files(specs=None):
+  """Names of the config files: all in the folder, or those of `specs`."""
+  if specs is None:
+    return sorted(p.name for p in CONFIGS.glob('*.py'))
+  return sorted({spec.split(':')[0] for spec in specs})
+
+
+def count(tree):
+  """Numbers in a tree of arrays or of their shapes."""
+  return sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
