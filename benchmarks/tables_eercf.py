@@ -68,12 +68,21 @@ def eercf_shapes_costs():
   )
 
 
+def eercf_shapes_training():
+  """How long the runs took, evaluations and report included."""
+  r = stored('eercf_shapes')
+  seconds = min(r['training_seconds'])
+  return grid(
+    ['training, evaluations and page', ''],
+    [['fastest of three runs on two cores', f'{seconds / 60:.1f} min']],
+  )
+
+
 def eercf_train_step():
   """One update at the paper's sizes."""
   names = {
     'float32': 'eercf_train_step',
     'float32, huge pages': 'eercf_train_step_huge_pages',
-    'bfloat16 towers': 'eercf_train_step_bfloat16',
   }
   found = [stored(name) for name in names.values()]
   rates = [facts(name)['matmul_gflops'] for name in names.values()]

@@ -17,18 +17,19 @@ from vidret_jax.convert import clip as clip_convert
 from vidret_jax.convert import eercf as convert
 from vidret_jax.convert import rules as rules_lib
 from vidret_jax.data import shapes_frames
+from vidret_jax.data import tokenizer as tokenizer_lib
 from vidret_jax.models import eercf
 from vidret_jax.train import optim, state
 
 # Those of published datasets: all but the one of the embedded corpus.
 PUBLISHED = [spec for spec, count in shipped.EERCF.items() if count]
-# Spec section 4: parameters of the towers.
+# Parameters of the towers, as published.
 TOWERS = {
   'ViT-B/32': 151_277_313,
   'ViT-B/16': 149_620_737,
   'ViT-L/14': 427_616_513,
 }
-# Spec section 6: batch, processes, words, frames.
+# Of the published command lines: batch, processes, words, frames.
 RECIPES = {
   'eercf_msrvtt.py': (240, 4, 32, 12),
   'eercf_msvd.py': (128, 4, 32, 12),
@@ -233,10 +234,13 @@ def test_bad_arguments_are_named(spec, word):
 
 @pytest.mark.parametrize('name', shipped.files(PUBLISHED))
 def test_the_whole_input_is_what_the_model_takes(name, tmp_path, monkeypatch):
-  """The published sizes, no change to the config but the tokenizer."""
+  """The published sizes, no change to the config but the vocabulary."""
   monkeypatch.setenv('VIDRET_DATA_DIR', str(tmp_path))
   words = frame_sets.write_tokenizer(tmp_path / 'tokenizer.json')
-  config = load(name, f'input.data.tokenizer={words}')
+  size = tokenizer_lib.load(words).vocab_size
+  config = load(
+    name, f'input.data.tokenizer={words}', f'input.data.vocab_size={size}'
+  )
   dataset = name.removeprefix('eercf_').removesuffix('.py')
   frame_sets.write_set(dataset, tmp_path)
   data = dict(cl.freeze(config.input.data))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rows that the upstream readers make of the same files.
 
-Where upstream differs on purpose (spec section 10) the test says so.
+Where upstream differs on purpose the test says so.
 """
 
 import json

@@ -2,8 +2,7 @@
 """ActivityNet Captions as frames: 10,009 / 4,917 videos, one paragraph each.
 
 The sentences of a video are joined, and the clip is second 0 to the end of
-the annotated duration. There is no test split: `val` is the published val_1
-(eercf spec 2.4).
+the annotated duration. There is no test split: `val` is the published val_1.
 """
 
 import functools

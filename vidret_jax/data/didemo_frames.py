@@ -2,7 +2,7 @@
 """DiDeMo as frames: 8,395 / 1,065 / 1,004 videos, one paragraph each.
 
 All descriptions of a video are joined in file order, and the clip is second 0
-to 31 (eercf spec 2.5). Ids of the lists end in the name of the uploaded file,
+to 31. Ids of the lists end in the name of the uploaded file,
 `.mov` or `.avi`, where the file on disk may have been converted; EERCF finds
 `<id>.mp4`, CLIP4Clip `<id>` itself, this module both and `<id's stem>.<any>`.
 """

@@ -2,7 +2,7 @@
 """LSMDC as frames: 101,000 / 7,400 / 1,000 movie clips, one sentence each.
 
 Six columns between tabs, without a header: clip id, start and end (aligned),
-start and end (extracted), sentence (eercf spec 2.5). Upstream drops rows whose
+start and end (extracted), sentence. Upstream drops rows whose
 clip is not on the disk; here such a clip is left out of training only.
 """
 

@@ -5,8 +5,8 @@ train_9k, train_7k    the lists of 1k-A training; captions of MSRVTT_data.json
 test_1ka              1,000 videos, one chosen caption each
 train_full, val_full, test_full   6,513 / 497 / 2,990 by the file's own `split`
 
-Files and formats: eercf spec 2.2; upstream
-`dataloaders/dataloader_msrvtt_retrieval.py` (CLIP4Clip).
+Files and formats: upstream `dataloaders/dataloader_msrvtt_retrieval.py`
+(CLIP4Clip).
 """
 
 from collections.abc import Mapping, Sequence

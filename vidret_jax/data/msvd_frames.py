@@ -2,8 +2,7 @@
 """MSVD as frames: 1,200 / 100 / 670 clips with up to 81 captions each.
 
 Captions are the published `raw-captions.pkl` and validation has a list of its
-own. (Upstream EERCF reads a private file and validates on the test list; spec
-2.3.)
+own. (Upstream EERCF reads a private file and validates on the test list.)
 """
 
 import functools
