@@ -20,14 +20,18 @@ SEEDS = (0, 1, 2)
 LENGTHS = (5, 10, 20, 50, 0)
 
 
-def evaluate(folder, lengths):
-  """Test metrics of a run by length of the short lists, and the sizes."""
+def evaluate(folder, spec, lengths):
+  """Test metrics of a run by length of the short lists, and the sizes.
+
+  The weights are the run's, the config is the one on disk: how levels are mixed
+  to rank takes no part in training.
+  """
   from vidret_jax import config_lib
   from vidret_jax.evaluators import two_stage
-  from vidret_jax.train import ckpt
+  from vidret_jax.train import ckpt, defaults
   from vidret_jax.train import run as run_lib
 
-  config = config_lib.load_json(str(folder / 'config.json'))
+  config = defaults.resolve(config_lib.load(spec))
   run = run_lib.Run(config)
   variables, _ = ckpt.load_variables(str(folder), run.shapes(), config.select)
   data = config_lib.freeze(config.evals.test.data)
@@ -48,7 +52,7 @@ def main():
     shapes_ce.train('EERCF', '', seed, args.workdir, args.config)
     for seed in SEEDS
   ]
-  found = [evaluate(folder, LENGTHS) for folder in folders]
+  found = [evaluate(folder, args.config, LENGTHS) for folder in folders]
   runs, (queries, videos) = [f for f, _ in found], found[0][1]
   rows = {
     'coarse': shapes_ce.summarise([r[LENGTHS[0]] for r in runs], 'coarse_')

@@ -40,6 +40,7 @@ def get_config(arg=None):
   c.model.update(temporal_layers=2, dtype='float32')
   # From scratch, patches have to be taught: CLIP's know their words already.
   c.model.loss_weights.patch_weak = 0.3
+  c.model.rank_weights.patch_weak = 0.8  # chosen on val
   c.input.data.update(split='train', captions='one')
   c.input.batch_size = 64
   c.total_epochs = 12
