@@ -79,8 +79,11 @@ def main():
       videos=videos,
       rankings=rows,
       costs=costs,
+      # Not of runs that were interrupted and went on later.
       training_seconds=[
-        float((folder / 'seconds').read_text()) for folder in folders
+        float(path.read_text())
+        for path in (folder / 'seconds' for folder in folders)
+        if path.is_file()
       ],
     ),
   )
