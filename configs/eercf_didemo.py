@@ -21,18 +21,9 @@ RECIPE = dict(batch_size=128, epochs=5, max_words=64, max_frames=64, ranks=8)
 
 
 def get_config(arg=None):
-  arg = cl.parse_arg(arg, storage='files', **eercf.ARGS)
-  c = eercf.make(
-    arg,
-    RECIPE,
-    name='didemo_frames',
-    root=None,
-    storage=arg.storage,
-    train='train',
-    evals=eercf.published_evals('val', 'test', form='square'),
-    best='val/t2v_rsum',
+  return eercf.with_usual_splits(
+    arg, RECIPE, name='didemo_frames', val='val', test='test', form='square'
   )
-  return eercf.finish(arg, c)
 
 
 def sweep():

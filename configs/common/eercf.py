@@ -31,6 +31,8 @@ WEIGHTS = {
 
 _frozen = cl.find('models', 'clip_freezing', 'frozen')
 _HALF = cl.find('models', 'clip_freezing', 'HALF')
+_LOSS_WEIGHTS = cl.find('models', 'eercf_weights', 'LOSS_WEIGHTS')
+_RANK_WEIGHTS = cl.find('models', 'eercf_weights', 'RANK_WEIGHTS')
 
 # Structural choices that the config of every published dataset takes.
 ARGS = dict(
@@ -56,6 +58,31 @@ SHAPES = dict(
   vocab=1000,
   dim=64,
 )
+
+
+def with_usual_splits(arg, recipe, *, name, val, test, form):
+  """Builds the config of a dataset with one protocol, trained on `train`.
+
+  Args:
+    arg: argument of the config, not parsed.
+    recipe: see the module.
+    name: of the dataset.
+    val: split that chooses the weights, or None: the last ones.
+    test: split evaluated at the end.
+    form: of upstream's metrics.
+  """
+  arg = cl.parse_arg(arg, storage='files', **ARGS)
+  c = make(
+    arg,
+    recipe,
+    name=name,
+    root=None,
+    storage=arg.storage,
+    train='train',
+    evals=published_evals(val, test, form=form),
+    best='val/t2v_rsum' if val else None,
+  )
+  return finish(arg, c)
 
 
 def make(arg, recipe, *, name, train, evals, best=None, **data):
@@ -115,28 +142,8 @@ def skeleton(seed, linear_patch, name, frames):
     remat=False,
     dtype='bfloat16',  # of the towers' products; the rest is float32
     precision='highest',
-    # Upstream's command line, under the names of models/eercf.py.
-    loss_weights=dict(
-      video=0.5,
-      frame_weak=0.5,
-      patch_weak=0.05,
-      frame_strong=1.0,
-      patch_strong=0.0,
-      weak=0.8,
-      strong=0.2,
-      intra=0.001,
-      intra_video=1.0,
-      intra_frame=1.0,
-      intra_patch=0.0,
-    ),
-    # Constants of upstream's evaluation.
-    rank_weights=dict(
-      video=0.5,
-      frame_weak=0.8,
-      frame_strong=0.2,
-      patch_weak=0.2,
-      patch_strong=0.0,
-    ),
+    loss_weights=dict(_LOSS_WEIGHTS),
+    rank_weights=dict(_RANK_WEIGHTS),
   )
   c.input = dict(
     data=dict(name=name, **frames),

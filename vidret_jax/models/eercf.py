@@ -21,28 +21,10 @@ from vidret_jax.losses import contrastive
 from vidret_jax.models import base
 from vidret_jax.models import clip as clip_lib
 from vidret_jax.models.base import Array, Batch, Emb
+from vidret_jax.models.eercf_weights import LOSS_WEIGHTS, RANK_WEIGHTS
 from vidret_jax.ops import masks, similarity, text_gated
 
 LEVELS = ('video', 'frame_weak', 'frame_strong', 'patch_weak', 'patch_strong')
-# Of the training objective; upstream's command line, where `video` is
-# video_weight, `frame_weak` weakframe_weight, `intra` cdcl_loss_weight, ...
-LOSS_WEIGHTS = dict(
-  video=0.5,
-  frame_weak=0.5,
-  patch_weak=0.05,
-  frame_strong=1.0,
-  patch_strong=0.0,
-  weak=0.8,
-  strong=0.2,
-  intra=0.001,
-  intra_video=1.0,
-  intra_frame=1.0,
-  intra_patch=0.0,
-)
-# Of the score that orders the short list; constants in upstream's evaluation.
-RANK_WEIGHTS = dict(
-  video=0.5, frame_weak=0.8, frame_strong=0.2, patch_weak=0.2, patch_strong=0.0
-)
 # The terms of the objective, and what each is made of.
 _TERMS = dict(
   weak=('video', 'frame_weak', 'patch_weak'),
