@@ -194,8 +194,45 @@ def _eercf_spec(model, config):
   )
 
 
+def _ranp_spec(model, config):
+  """Spec of the training batches of a config of the system ranp."""
+  del model
+  d = config.input.data
+  phrases = d.num_verbs + d.num_nouns
+  f32, i32, flag = (np.dtype(x) for x in ('float32', 'int32', 'bool'))
+  out = dict(
+    features=((d.max_frames, sum(_WIDTHS[s] for s in d.streams)), f32),
+    feature_mask=((d.max_frames,), flag),
+    word_mask=((d.max_words,), flag),
+    _mask=((), flag),
+  )
+  if d.words == 'ids':
+    out['words'] = ((d.max_words,), i32)
+  else:
+    out['word_vectors'] = ((d.max_words, 300), f32)
+  if d.graphs:
+    out.update(
+      verb_mask=((d.num_verbs, d.max_words), flag),
+      noun_mask=((d.num_nouns, d.max_words), flag),
+      roles=((phrases,), i32),
+      edge_mask=((1 + phrases, 1 + phrases), flag),
+    )
+  for name in ('verb_classes', 'noun_classes'):
+    out[name] = out[f'video_{name}'] = ((8,), i32)
+  return out
+
+
+# Widths of the published streams of clip features.
+_WIDTHS = {
+  'TBN.pth': 3072,
+  'resnet152.pth': 2048,
+  'EAO_resnet152.pth': 2048,
+  'EAO_resnext101.pth': 2048,
+  'ViT': 1280,
+  'Swin3D': 768,
+}
 # System -> spec of its batches, where the dataset is not needed for it.
-SPECS = dict(ce=_ce_spec, eercf=_eercf_spec)
+SPECS = dict(ce=_ce_spec, eercf=_eercf_spec, ranp=_ranp_spec)
 
 
 def network(config, videos, captions):

@@ -11,7 +11,7 @@ page in no other way; a test compares the two.
 import pathlib
 import re
 
-from benchmarks import tables_eercf
+from benchmarks import tables_eercf, tables_ranp
 from benchmarks.pieces import facts, grid, ranking, spread, stored
 
 PAGE = pathlib.Path(__file__).parent.parent / 'docs' / 'results.md'
@@ -177,10 +177,8 @@ def growth():
   )
 
 
-# Blocks name functions of both files.
-globals().update(
-  {n: f for n, f in vars(tables_eercf).items() if n.startswith('eercf_')}
-)
+# Blocks name functions of all these files.
+_TABLES = {**vars(tables_eercf), **vars(tables_ranp), **globals()}
 
 
 def render(text):
@@ -188,7 +186,7 @@ def render(text):
 
   def make(match):
     name = match.group(1)
-    return f'<!-- table: {name} -->\n{globals()[name]()}\n<!-- end -->'
+    return f'<!-- table: {name} -->\n{_TABLES[name]()}\n<!-- end -->'
 
   return re.sub(
     r'<!-- table: (\w+) -->\n.*?<!-- end -->', make, text, flags=re.DOTALL

@@ -29,8 +29,7 @@ import subprocess
 import sys
 
 from vidret_jax import config_lib
-
-_METRICS = ('R@1', 'R@5', 'R@10', 'R@50', 'MdR', 'MnR', 'geom')
+from vidret_jax.metrics import names
 
 
 def runs_of(spec, workdir):
@@ -111,9 +110,11 @@ def summary(title, workdirs):
       )
   rows = collections.defaultdict(dict)
   for key in results[0]:
-    row, metric = _place(key)
-    rows[row][metric] = _cell([r[key] for r in results])
-  columns = [m for m in _METRICS if any(m in r for r in rows.values())]
+    evaluator, _, name = key.partition('/')
+    if place := names.place(name):
+      values = [r[key] for r in results]
+      rows[f'{evaluator}/{place[0]}'][place[1]] = _cell(values)
+  columns = [m for m in names.COLUMNS if any(m in r for r in rows.values())]
   caveats = sorted({c for f in files for c in f['caveats']})
   runs = f'{len(folders)} run' + 's' * (len(folders) > 1)
   lines = [
@@ -127,15 +128,6 @@ def summary(title, workdirs):
     if any(m in rows[row] for m in columns):
       lines.append(_line([row] + [rows[row].get(m, '') for m in columns]))
   return '\n'.join(lines)
-
-
-def _place(key):
-  """'val/t2v_R@1' -> ('val/t2v', 'R@1'); what follows marks the row."""
-  evaluator, _, name = key.partition('/')
-  direction, _, metric = name.partition('_')
-  metric, _, mark = metric.partition('_')
-  row = f'{evaluator}/{direction}'
-  return (f'{row} {mark}' if mark else row), metric
 
 
 def _cell(values):

@@ -79,7 +79,27 @@ EERCF = {
   'eercf_shapes.py': None,
   'eercf_shapes.py:linear_patch=3d': None,
 }
-SPECS = {**CE, **EERCF}
+# Without the table of words, which the vocabulary of a dataset decides.
+RANP = {
+  'ranp_epic_kitchens.py': 19_705_858,
+  'ranp_epic_kitchens.py:loss=triplet': 19_705_858,
+  'ranp_epic_kitchens.py:loss=ran': 19_705_858,
+  'ranp_epic_kitchens.py:backbone=eao': 273_969_152,
+  'ranp_epic_kitchens.py:backbone=eao,loss=nce_ranp': 273_969_152,
+  'ranp_msrvtt.py': None,
+  'ranp_msrvtt.py:features=resnet152+resnext101,mining=semi_all': 22_851_586,
+  'ranp_msrvtt.py:backbone=eao,loss=nce': 278_163_456,
+  'ranp_msrvtt.py:backbone=eao,split=1ka,loss=nce': 278_163_456,
+  'ranp_msrvtt.py:backbone=vse,loss=triplet': None,
+  'ranp_msvd.py': None,
+  'ranp_msvd.py:backbone=eao,loss=rap': None,
+  'ranp_charades.py': None,
+  'ranp_charades.py:backbone=eao,loss=nce_ranp,mining=semi_hard': None,
+  'ranp_shapes.py': None,
+  'ranp_shapes.py:loss=triplet': None,
+  'ranp_shapes.py:backbone=eao': None,
+}
+SPECS = {**CE, **EERCF, **RANP}
 
 
 def load(spec, *changes):

@@ -10,12 +10,17 @@ from tests.configs.shipped import load
 from vidret_jax import config_lib as cl
 
 # A misspelt key of the model, and the key that was meant.
-MISSPELT = {'ce': ('margn', 'margin'), 'eercf': ('max_frame', 'max_frames')}
+MISSPELT = {
+  'ce': ('margn', 'margin'),
+  'eercf': ('max_frame', 'max_frames'),
+  'ranp': ('sigm', 'sigma'),
+}
 
 
 def system(name):
   """The system that a file's name promises."""
-  return 'eercf' if name.startswith('eercf') else 'ce'
+  first = name.split('_')[0]
+  return first if first in MISSPELT else 'ce'
 
 
 def test_every_file_is_tested():

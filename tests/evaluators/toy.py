@@ -12,7 +12,12 @@ import numpy as np
 from tests.evaluators.two_stage_problem import Problem
 from vidret_jax import sharding
 from vidret_jax.data import source as source_lib
-from vidret_jax.evaluators import mean_loss, retrieval, two_stage_options
+from vidret_jax.evaluators import (
+  graded,
+  mean_loss,
+  retrieval,
+  two_stage_options,
+)
 from vidret_jax.models import ce
 
 EXPERTS = (
@@ -84,7 +89,10 @@ class Queries:
     return len(self.ids)
 
   def ground_truth(self, items):
-    return source_lib.GroundTruth(self.ids, items.ids, self.item)
+    # Half relevant: the items next to the right one.
+    gap = np.abs(self.item[:, None] - np.arange(len(items.ids)))
+    relevance = np.float32([1, 0.5, 0])[np.minimum(gap, 2)]
+    return source_lib.GroundTruth(self.ids, items.ids, self.item, relevance)
 
   def gather(self, index, seeds):
     index = np.asarray(index)
@@ -185,6 +193,19 @@ def main():
       x.tolist() for x in (judge.ranks.text, judge.ranks.video)
     ]
   judge.report(variables, sys.argv[1])
+  judge = graded.Evaluator(
+    model,
+    mesh,
+    queries=queries,
+    items=items,
+    query_block=16,
+    item_block=8,
+    bank_bytes=2000,
+    score_bytes=0,
+    predictions='npz',
+  )
+  out['graded'] = judge.run(variables)
+  judge.report(variables, pathlib.Path(sys.argv[1]) / 'graded')
   out.update(two_stages(mesh, pathlib.Path(sys.argv[1])))
   out['loss'] = mean_loss.Evaluator(model, mesh, pairs=pairs, batch_size=8).run(
     variables

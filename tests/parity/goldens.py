@@ -35,6 +35,7 @@ _VARIANTS = (
   'moee_frozen_weights',
   'moee_keep_missing',
 )
+_HGR = ('default', 'epic', 'lstm', 'sim_gcn')
 _JOBS = (
   'activity-net',
   'didemo',
@@ -85,6 +86,12 @@ def _endings(pattern, known):
   return lister
 
 
+def _models(pattern, known):
+  """As `_endings`, without trainings, which have several files of a name."""
+  lister = _endings(pattern, known)
+  return lambda root: [n for n in lister(root) if not n.startswith('train_')]
+
+
 # System -> fixture -> what of its folder a test is run for.
 LISTS = {
   'ce': {
@@ -97,6 +104,11 @@ LISTS = {
     'trained': _endings('eercf_*_forward.npz', ('a', 'b')),
     'towers': _endings('clip_*_encode.npz', ('c',)),
     'public_towers': _endings('clip_*_public.npz', ('c',)),
+  },
+  'ranp': {
+    'hgr_name': _models('hgr_*.pth', _HGR),
+    'hgr_training': _endings('hgr_train_*.npz', ('base_nohn', 'ranp')),
+    'eao_name': _models('eao_*.pth', ('default', 'pos_cls')),
   },
 }
 

@@ -12,7 +12,7 @@ from tests.train.tiny import command
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope='module', params=['ce', 'eercf'])
+@pytest.fixture(scope='module', params=['ce', 'eercf', 'ranp'])
 def config(request, tmp_path_factory):
   """The config; compiled programs are kept between the processes."""
   root = tmp_path_factory.mktemp(request.param)

@@ -47,7 +47,7 @@ def test_flops_are_those_of_the_programs(capsys):
 
   config = cl.load(command.CONFIG, (), defaults.DEFAULTS)
   defaults.resolve(config)
-  spec, here = inspect.batch_spec(cl.freeze(config.input.data))
+  spec, here, _ = inspect.batch_spec(cl.freeze(config.input.data))
   assert here
   make = cl.find('models', config.system, 'make')
   model = make(**cl.freeze(config.model))

@@ -123,6 +123,8 @@ class Report:
     filled: leaves set to zero because an optional key was absent.
     parameters: number of trainable values.
     notes: differences that no shape shows.
+    drawn: leaves that the file lacks and that training draws.
+    unused: keys that the model has no place for.
   """
 
   rows: tuple[tuple[str, Shape, str, Shape, str], ...]
@@ -130,6 +132,19 @@ class Report:
   filled: tuple[str, ...]
   parameters: int
   notes: tuple[str, ...] = ()
+  drawn: tuple[str, ...] = ()
+  unused: tuple[str, ...] = ()
+
+  def check_whole(self, source: str) -> None:
+    """Raises CheckpointMismatch if the file and the model only overlap."""
+    if self.drawn or self.unused:
+      raise CheckpointMismatch(
+        f'{source}: a part of a checkpoint, or one of another configuration\n'
+        + _listing('leaves that the file lacks', self.drawn)
+        + _listing('keys of the file the model has no use for', self.unused)
+        + ''.join(f'{note}\n' for note in self.notes)
+        + 'Training can start from it (init.torch): what it lacks is drawn.'
+      )
 
   def table(self) -> str:
     """The coverage table as text."""
@@ -141,10 +156,13 @@ class Report:
       for row in cells
     ]
     lines += [f'{key}  ignored' for key in self.ignored]
+    lines += [f'{key}  ignored, no place in the model' for key in self.unused]
     lines += [f'{leaf}  absent from the file: zero' for leaf in self.filled]
+    lines += [f'{leaf}  absent from the file: drawn' for leaf in self.drawn]
     lines.append(
-      f'{len(self.rows)} arrays converted, {len(self.ignored)} '
-      f'ignored, {len(self.filled)} filled; '
+      f'{len(self.rows)} arrays converted, '
+      f'{len(self.ignored) + len(self.unused)} ignored, '
+      f'{len(self.filled)} filled, {len(self.drawn)} drawn; '
       f'{self.parameters:,} trainable parameters'
     )
     lines += [f'WARNING: {note}' for note in self.notes]
@@ -184,7 +202,7 @@ def to_flax(
   state = strip_module(state)
   ignored = tuple(k for k in state if any(re.match(p, k) for p in ignore))
   shapes = flatten(expected)
-  _check_table(rules, shapes)
+  check_table(rules, shapes)
   known = {r.key for r in rules}
   extra = [k for k in state if k not in known and k not in ignored]
   missing, wrong, out, filled = [], [], {}, []
@@ -205,7 +223,7 @@ def to_flax(
       continue
     out[rule.leaf] = np.array(array, want.dtype, order='C')
   if missing or extra or wrong:
-    raise CheckpointMismatch(_mismatch(source, missing, extra, wrong))
+    raise CheckpointMismatch(mismatch(source, missing, extra, wrong))
   return unflatten(out), report(rules, state, out, ignored, filled)
 
 
@@ -241,7 +259,7 @@ def to_torch(
     CheckpointMismatch: the variables are not those of the table's model.
   """
   flat = flatten(variables)
-  _check_table(rules, flat)
+  check_table(rules, flat)
   state = {}
   for rule in rules:
     value = np.asarray(flat[rule.leaf])
@@ -252,8 +270,8 @@ def to_torch(
   return state
 
 
-def _check_table(rules, leaves):
-  """The table's leaves and the model's must be the same set."""
+def check_table(rules: Sequence[Rule], leaves: Mapping) -> None:
+  """Raises unless the table's leaves and the model's are the same set."""
   table = [r.leaf for r in rules]
   missing = sorted(set(table) - set(leaves))
   extra = sorted(set(leaves) - set(table))
@@ -265,14 +283,21 @@ def _check_table(rules, leaves):
     )
 
 
-def _mismatch(source, missing, extra, wrong):
+def mismatch(
+  source: str,
+  missing: Sequence[str],
+  extra: Sequence[str],
+  wrong: Sequence[str],
+  advice: str = 'Take the config that belongs to the checkpoint (upstream '
+  'writes config.json beside it), or set model.* to its widths.',
+) -> str:
+  """What is wrong with a checkpoint, by kind, and what to do."""
   return (
     f'{source}: checkpoint of another architecture or configuration\n'
     + _listing('keys the model needs and the file lacks', missing)
     + _listing('keys of the file the model has no use for', extra)
     + _listing('shapes that differ (file, model)', wrong)
-    + 'Take the config that belongs to the checkpoint (upstream writes '
-    'config.json beside it), or set model.* to its widths.'
+    + advice
   )
 
 

@@ -80,13 +80,23 @@ class Queries(_Numbered):
     texts: what was asked.
   """
 
-  def __init__(self, ids, texts, item_of_query):
+  def __init__(self, ids, texts, item_of_query, answers=None, graded=None):
     super().__init__(ids)
     self.texts = list(texts)
     self._item_of_query = np.asarray(item_of_query, np.int64)
+    self._answers, self._graded = answers, graded
 
   def ground_truth(self, items: Items) -> source_lib.GroundTruth:
-    return source_lib.GroundTruth(self.ids, items.ids, self._item_of_query)
+    return source_lib.GroundTruth(
+      self.ids, items.ids, self._item_of_query, self._graded
+    )
+
+  def answers(self, items: Items) -> tuple[np.ndarray, ...]:
+    """Per query, all right columns."""
+    del items
+    if self._answers is None:
+      return tuple(self._item_of_query[:, None])
+    return tuple(np.asarray(x, np.int64) for x in self._answers)
 
 
 def sources(
@@ -96,6 +106,8 @@ def sources(
   texts: Sequence[str] | None = None,
   videos: Sequence[str | None] | None = None,
   captions: Sequence[Sequence[str]] | None = None,
+  answers: Sequence[Sequence[int]] | None = None,
+  graded: np.ndarray | None = None,
 ) -> tuple[Queries, Items]:
   """Sources for a matrix.
 
@@ -105,6 +117,8 @@ def sources(
     texts: q queries; default: the item's caption in the same place.
     videos: v files, None where there is none.
     captions: v lists, all captions of each item.
+    answers: q lists, all right columns of each row; default: `item_of_query`.
+    graded: float [q, v], relevance in [0, 1].
 
   Returns:
     (queries, items); query ids are '<item id>#<place among its captions>'.
@@ -121,4 +135,5 @@ def sources(
       known[v][s] if s < len(known[v]) else name
       for v, s, name in zip(item_of_query, slot, ids)
     ]
-  return Queries(ids, texts, item_of_query), Items(item_ids, videos, captions)
+  queries = Queries(ids, texts, item_of_query, answers, graded)
+  return queries, Items(item_ids, videos, captions)

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pre-norm transformer blocks as CLIP has them (Radford et al., 2021).
+"""Pre-norm transformer blocks; by default CLIP's (Radford et al., 2021).
 
-No dropout; QuickGELU; heads of 64; query, key and value in one product. Norms
-and softmaxes are computed in float32 whatever the type of the products is.
+No dropout; query, key and value in one product. CLIP: QuickGELU, heads of 64,
+an inner layer four times as wide. Norms and softmaxes are computed in float32
+whatever the type of the products is.
 """
+
+import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -68,36 +72,65 @@ class Dense(nn.Module):
     return self.num.dot(x, kernel) + bias.astype(self.num.dtype)
 
 
+@dataclasses.dataclass(frozen=True)
+class Style:
+  """What blocks of one paper have that those of another have not.
+
+  Attributes:
+    heads: of the attention; None: one per 64 features.
+    ratio: width of the inner layer, in widths of the block.
+    gelu: 'quick' (CLIP) or 'exact'.
+    std: of all initial kernels; None: CLIP's, by width and depth.
+  """
+
+  heads: int | None = None
+  ratio: float = 4.0
+  gelu: str = 'quick'
+  std: float | None = None
+
+
+CLIP = Style()
+GELUS = {
+  'quick': quick_gelu,
+  'exact': functools.partial(jax.nn.gelu, approximate=False),
+}
+
+
 class Attention(nn.Module):
   """Multi-head self-attention: `torch.nn.MultiheadAttention`.
 
   Attributes:
     std: of the output projection's initial kernel.
     num: numerics.
+    style: of the paper.
   """
 
   std: float
   num: Numerics = Numerics()
+  style: Style = CLIP
 
   @nn.compact
   def __call__(self, x: Array, bias: Array | None = None) -> Array:
     """Attends.
 
     Args:
-      x: [..., n, w], w a multiple of 64.
+      x: [..., n, w], w a multiple of the heads.
       bias: added to the scaled products, broadcastable to [..., h, n, n].
 
     Returns:
       [..., n, w].
     """
     width = x.shape[-1]
-    qkv = Dense(3 * width, width**-0.5, self.num, name='in_proj')(x)
-    heads = (3, width // HEAD_WIDTH, HEAD_WIDTH)
-    q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:-1], *heads), -3, 0)
+    std = self.style.std or width**-0.5
+    qkv = Dense(3 * width, std, self.num, name='in_proj')(x)
+    heads = self.style.heads or width // HEAD_WIDTH
+    depth = width // heads
+    parts = (*x.shape[:-1], 3, heads, depth)
+    q, k, v = jnp.moveaxis(qkv.reshape(parts), -3, 0)
     precision, wide = self.num.precision, self.num.wide
     logits = jnp.einsum(
       '...qhd,...khd->...hqk',
-      q * HEAD_WIDTH**-0.5,
+      q * depth**-0.5,
       k,
       precision=precision,
       preferred_element_type=wide,
@@ -111,21 +144,25 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-  """Two layers with QuickGELU between, four times as wide inside.
+  """Two layers with a GELU between.
 
   Attributes:
     std: of the second layer's initial kernel.
     num: numerics.
+    style: of the paper.
   """
 
   std: float
   num: Numerics = Numerics()
+  style: Style = CLIP
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     width = x.shape[-1]
-    y = Dense(4 * width, (2 * width) ** -0.5, self.num, name='c_fc')(x)
-    return Dense(width, self.std, self.num, name='c_proj')(quick_gelu(y))
+    std = self.style.std or (2 * width) ** -0.5
+    inner = int(self.style.ratio * width)
+    y = GELUS[self.style.gelu](Dense(inner, std, self.num, name='c_fc')(x))
+    return Dense(width, self.std, self.num, name='c_proj')(y)
 
 
 class Block(nn.Module):
@@ -135,23 +172,30 @@ class Block(nn.Module):
     depth: blocks of the tower, for the initial scale of what is added.
     eps: of the norms.
     num: numerics.
+    style: of the paper.
   """
 
   depth: int
   eps: float = 1e-5
   num: Numerics = Numerics()
+  style: Style = CLIP
 
   @nn.compact
   def __call__(self, x: Array, bias: Array | None = None) -> Array:
-    std = (x.shape[-1] * 2 * self.depth) ** -0.5
+    std = self.style.std or (x.shape[-1] * 2 * self.depth) ** -0.5
     y = LayerNorm(self.eps, self.num, name='ln_1')(x)
-    x = x + Attention(std, self.num, name='attn')(y, bias)
+    x = x + Attention(std, self.num, self.style, name='attn')(y, bias)
     y = LayerNorm(self.eps, self.num, name='ln_2')(x)
-    return x + Mlp(std, self.num, name='mlp')(y)
+    return x + Mlp(std, self.num, self.style, name='mlp')(y)
 
 
 def blocks(
-  depth: int, *, eps: float = 1e-5, num: Numerics, remat: bool = False
+  depth: int,
+  *,
+  eps: float = 1e-5,
+  num: Numerics,
+  remat: bool = False,
+  style: Style = CLIP,
 ) -> list[nn.Module]:
   """The blocks of a tower, `block_0` and so on; call in a compact method.
 
@@ -161,6 +205,7 @@ def blocks(
     num: numerics.
     remat: recompute a block's inside in the backward pass instead of keeping
       it: memory of one activation per block, about a third more work.
+    style: of the paper.
   """
   kind = nn.remat(Block) if remat else Block
-  return [kind(depth, eps, num, name=f'block_{i}') for i in range(depth)]
+  return [kind(depth, eps, num, style, name=f'block_{i}') for i in range(depth)]

@@ -11,17 +11,26 @@ The first writes a run at step 0: `vidret_jax.main --mode eval` evaluates it,
 The second writes what the original code loads. Both print how every array was
 converted, and stop when one is missing, left over or of another shape.
 PyTorch is not needed, and nothing in a file is executed.
+
+Of the system ranp, --from may be the folder of a run of the original: its
+model.json replaces `model` of the config, and its logs tell the checkpoint.
 """
 
 import argparse
+import dataclasses
 import os
+import shlex
 import sys
 
 import jax
 
 from vidret_jax import config_lib as cl
 from vidret_jax import sharding
+from vidret_jax.convert import ranp_config, ranp_runs
+from vidret_jax.losses.mining import Mining
+from vidret_jax.models import ranp
 from vidret_jax.train import ckpt, defaults, optim, workdir
+from vidret_jax.train import run as run_lib
 from vidret_jax.train import state as state_lib
 
 
@@ -40,9 +49,13 @@ def to_run(config, source, folder):
     raise cl.ConfigError(
       f'{folder} already holds checkpoints; name another folder with --to'
     )
+  load = cl.find('convert', config.system, 'load')
+  # Sizes that the config leaves to the data; not every system has such.
+  sizes = getattr(sys.modules[load.__module__], 'sizes', lambda _: {})
+  run_lib.fill_sizes(config, sizes(source), source)
   workdir.check(config, folder)
-  model = _model(config)
-  variables, report = cl.find('convert', config.system, 'load')(source, model)
+  variables, report = load(source, _model(config))
+  report.check_whole(source)
   # The step counts decide when rates change, not what the state holds.
   tx, _ = optim.make(
     config.optim,
@@ -72,14 +85,65 @@ def to_run(config, source, folder):
 
 def to_file(config, folder, path, select):
   """Writes the weights of a run as a `.pth` file; returns (step, shapes)."""
+  left_open = [k for k, v in config.model.items() if v is None]
+  if left_open:
+    made = cl.load_json(os.path.join(folder, 'config.json')).model
+    sizes = {k: made[k] for k in left_open if type(made.get(k)) is int}
+    run_lib.fill_sizes(config, sizes, folder)
   model = _model(config)
-  shapes = cl.find('convert', config.system, 'variable_shapes')(model)
   mesh = sharding.make_mesh()
-  target = state_lib.with_sharding(shapes, [('.*', 'replicate')], mesh)
+  target = state_lib.with_sharding(
+    ckpt.abstract(folder, select), [('.*', 'replicate')], mesh
+  )
   variables, step = ckpt.load_variables(folder, target, select)
   variables = jax.device_get(variables)
   report = cl.find('convert', config.system, 'save')(path, variables, model)
   return step, report
+
+
+def take_run(config, folder, metric):
+  """Makes a config describe a run of the original; picks its checkpoint.
+
+  Args:
+    config: resolved config of the system ranp, changed in place.
+    folder: of upstream's run, with model.json, log/ and model/.
+    metric: that chooses the checkpoint.
+
+  Returns:
+    (file, [(option, old value, new value)]).
+  """
+  if config.system != 'ranp':
+    raise cl.ConfigError(
+      f'{folder} is a run of the original RANP, the config is of '
+      f'{config.system}'
+    )
+  options = ranp_config.model_config(
+    ranp_runs.read_json(os.path.join(folder, 'model.json'))
+  )
+  before = cl.to_dict(config)['model']
+  if options['backbone'] != before.get('backbone'):
+    raise cl.ConfigError(
+      f'{folder} is a run of {options["backbone"]}, the config is of '
+      f'{before.get("backbone")}; take FILE.py:backbone={options["backbone"]}'
+    )
+  path = str(ranp_runs.selected(folder, metric))
+  usual = ranp.make(backbone=options['backbone'], num_words=1)
+  given = before.get('mining') or {}
+  mining = dataclasses.asdict(Mining(**options['mining']))
+  options['mining'] = _told(mining, given, Mining())
+  options = _told(options, before, usual)
+  with config.unlocked(), config.ignore_type():
+    config.model = {**before, **options}
+  return path, cl.diff(before, cl.to_dict(config)['model'])
+
+
+def _told(options, config, usual):
+  """Options that a config has, or that are not what goes without saying."""
+  return {
+    k: v
+    for k, v in options.items()
+    if k in config or v != getattr(usual, k, None)
+  }
 
 
 def _model(config):
@@ -99,13 +163,21 @@ def main(argv=None):
     '--config', required=True, help='FILE.py[:arg]; also --config.key=value'
   )
   parser.add_argument(
-    '--from', dest='source', required=True, help='FILE.pth, or a workdir'
+    '--from',
+    dest='source',
+    required=True,
+    help='FILE.pth, a workdir, or a run folder of the original RANP',
   )
   parser.add_argument('--to', required=True, help='a workdir, or FILE.pth')
   parser.add_argument(
     '--select',
     choices=('best', 'last'),
     help='which weights of a workdir (default: as its config says)',
+  )
+  parser.add_argument(
+    '--metric',
+    default=ranp_runs.METRIC,
+    help="by which a run of the original is read (default: upstream's)",
   )
   args = parser.parse_args([a for a in argv if not _changes(a)])
   try:
@@ -115,15 +187,19 @@ def main(argv=None):
       raise cl.ConfigError(
         f'--system {args.system}, but {args.config} is of {config.system}'
       )
-    if os.path.isdir(args.source):
-      step, report = to_file(config, args.source, args.to, args.select)
-      done = f'wrote step {step} of {args.source} to {args.to}'
+    source, changes = args.source, []
+    if ranp_runs.is_one(source):
+      source, changes = take_run(config, source, args.metric)
+    if os.path.isdir(source):
+      step, report = to_file(config, source, args.to, args.select)
+      done = f'wrote step {step} of {source} to {args.to}'
     else:
-      report = to_run(config, args.source, args.to)
+      report = to_run(config, source, args.to)
+      flags = [shlex.quote(f'--config.model.{k}={v}') for k, _, v in changes]
       done = (
-        f'wrote {args.to}; evaluate it with\n  python -m '
+        f'wrote {args.to} from {source}; evaluate it with\n  python -m '
         f'vidret_jax.main --config {args.config} --workdir {args.to} '
-        '--mode eval'
+        + ' '.join(['--mode eval', *flags])
       )
   except (ValueError, KeyError, OSError) as error:
     print(f'convert: {error}', file=sys.stderr)

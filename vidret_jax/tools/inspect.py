@@ -29,6 +29,7 @@ from vidret_jax import sharding
 from vidret_jax.data import batch_layout
 from vidret_jax.search import programs as programs_lib
 from vidret_jax.train import ckpt, defaults, optim
+from vidret_jax.train import run as run_lib
 from vidret_jax.train import state as state_lib
 from vidret_jax.train import step as step_lib
 
@@ -40,7 +41,7 @@ def batch_spec(data):
     data: frozen `input.data` of a config.
 
   Returns:
-    (spec, whether the dataset is on this machine).
+    (spec, whether the dataset is on this machine, sizes that the data tell).
 
   Raises:
     FileNotFoundError: it is not, and only its files know the shapes.
@@ -48,14 +49,15 @@ def batch_spec(data):
   kwargs = dict(data)
   make = cl.find('data', kwargs.pop('name'), 'make')
   try:
-    return make(view='pairs', **kwargs).spec, True
+    source = make(view='pairs', **kwargs)
+    return source.spec, True, getattr(source, 'sizes', {})
   except FileNotFoundError:
     if 'experts' not in kwargs or 'text' not in kwargs:
       raise
   layout = batch_layout.BatchLayout(
     kwargs['experts'], kwargs['text'], kwargs.get('drop', ())
   )
-  return {**layout.text_spec(), **layout.video_spec()}, False
+  return {**layout.text_spec(), **layout.video_spec()}, False, {}
 
 
 def costs(config, model, spec):
@@ -196,9 +198,10 @@ def inspect_config(spec, overrides, programs, console):
   config = cl.load(spec, overrides, defaults.DEFAULTS)
   defaults.resolve(config)
   show_config(config, console)
-  data, here = batch_spec(cl.freeze(config.input.data))
+  data, here, sizes = batch_spec(cl.freeze(config.input.data))
   if not here:
     console.print('The dataset is not on this machine; shapes: the config.')
+  run_lib.fill_sizes(config, sizes, config.input.data.name)
   make = cl.find('models', config.system, 'make')
   model = make(**cl.freeze(config.model))
   variables = state_lib.abstract(model, data, config.seed)

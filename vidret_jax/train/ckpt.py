@@ -14,6 +14,7 @@ import shutil
 import zlib
 
 from absl import logging
+import flax
 import jax
 import numpy as np
 from orbax import checkpoint as ocp
@@ -288,6 +289,32 @@ def load_variables(workdir, target, select=None):
     CheckpointError: it is damaged.
     ValueError: it belongs to another architecture.
   """
+  step, path, meta = _choose(workdir, select)
+  want = _named(target)
+  state_lib.check_same(_variables_of(meta), state_lib.describe(want), path)
+  try:
+    with ocp.StandardCheckpointer() as reader:
+      out = reader.restore(os.path.join(path, 'variables'), target)
+    _compare(meta['checksums'], state_lib.checksums_of(_named(out)))
+  except Exception as e:
+    raise CheckpointError(f'{path} is damaged: {_first_line(e)}') from e
+  return out, step
+
+
+def abstract(workdir, select=None):
+  """Shapes and types of the variables that `load_variables` would read."""
+  _, _, meta = _choose(workdir, select)
+  return flax.traverse_util.unflatten_dict(
+    {
+      name.removeprefix('model_state/'): jax.ShapeDtypeStruct(shape, dtype)
+      for name, (shape, dtype) in _variables_of(meta).items()
+    },
+    sep='/',
+  )
+
+
+def _choose(workdir, select):
+  """(step, folder, meta) of the weights of a run."""
   folder = os.path.abspath(os.path.join(workdir, FOLDER))
   metas = {}
   for step in finished_steps(folder):
@@ -308,21 +335,15 @@ def load_variables(workdir, target, select=None):
       (*m['metrics'].values(), s) for s, m in metas.items() if m['metrics']
     ]
     step = max(ranked)[-1] if ranked else step
-  path = os.path.join(folder, str(step))
-  want = _named(target)
-  have = {
+  return step, os.path.join(folder, str(step)), metas[step]
+
+
+def _variables_of(meta):
+  return {
     k: v
-    for k, v in metas[step]['leaves'].items()
+    for k, v in meta['leaves'].items()
     if not k.startswith(('opt_state', 'step'))
   }
-  state_lib.check_same(have, state_lib.describe(want), path)
-  try:
-    with ocp.StandardCheckpointer() as reader:
-      out = reader.restore(os.path.join(path, 'variables'), target)
-    _compare(metas[step]['checksums'], state_lib.checksums_of(_named(out)))
-  except Exception as e:
-    raise CheckpointError(f'{path} is damaged: {_first_line(e)}') from e
-  return out, step
 
 
 def _named(variables):

@@ -43,8 +43,8 @@ def train(config, workdir, profile=None):
   # ------------------------------------- Config, devices, data, the model
   defaults.resolve(config)
   defaults.use_compile_cache(config.compile_cache)
-  workdir_lib.check(config, workdir)
   run = run_lib.Run(config)
+  workdir_lib.check(config, workdir)  # With the sizes that the data decide.
   batch_size = config.input.batch_size
   sharding.check_batch_size(batch_size, run.mesh, config.accum_steps)
   chief = jax.process_index() == 0
@@ -238,7 +238,7 @@ def evaluate(config, workdir):
     variables, step = ckpt.load_variables(workdir, target, config.select)
     title = f'{config.select} weights, step {step}'
   elif config.init.run or config.init.torch:
-    variables, source = run.fresh(target)
+    variables, source = run.fresh(target, whole=True)
     title = f'weights from {source}'
   else:
     raise FileNotFoundError(

@@ -33,14 +33,24 @@ class Run:
   """
 
   def __init__(self, config):
+    """Builds them; the model's sizes that the data decide enter `config`."""
     self._config = config
     self.mesh = sharding.make_mesh(config.mesh)
     data = dict(cl.freeze(config.input.data))
-    self.source = cl.find('data', data.pop('name'), 'make')(
-      view='pairs', **data
-    )
+    name = data.pop('name')
+    self.source = cl.find('data', name, 'make')(view='pairs', **data)
+    sizes = dict(getattr(self.source, 'sizes', {}))
+    fill_sizes(config, sizes, f'the dataset {name!r}')
     make = cl.find('models', config.system, 'make')
-    self.model = make(**cl.freeze(config.model))
+    try:
+      self.model = make(**cl.freeze(config.model))
+    except ValueError as e:
+      if not any(f'{key}=None' in str(e) for key in config.model):
+        raise
+      raise cl.ConfigError(
+        f'model.{e} The data fill in what is None if they know it; {name!r} '
+        f'knows {", ".join(sizes) or "no sizes"}.'
+      ) from e
     self.variables = state_lib.abstract(
       self.model, self.source.spec, config.seed
     )
@@ -120,11 +130,13 @@ class Run:
         '--config.init.torch=FILE.'
       )
 
-  def fresh(self, target):
+  def fresh(self, target, whole=False):
     """Variables of a run that starts: init.run, init.torch or drawn.
 
     Args:
       target: abstract variables with shardings.
+      whole: raise where `init.torch` has only a part of the variables;
+        otherwise the rest is drawn, as it would be without the file.
 
     Returns:
       (variables, where they come from).
@@ -138,23 +150,52 @@ class Run:
       load = cl.find('convert', self._config.system, 'load')
       variables, report = load(init.torch, self.model)
       logging.info('converted %s:\n%s', init.torch, report.table())
-      state_lib.check_same(
-        state_lib.describe(variables), state_lib.describe(target), init.torch
-      )
-      # Every process reads the file and gives its devices their part.
-      variables = jax.tree.map(
-        lambda x, t: jax.make_array_from_callback(
-          t.shape, t.sharding, lambda index, x=x: np.asarray(x)[index]
-        ),
-        variables,
-        target,
-      )
-      return variables, init.torch
+      if whole:
+        report.check_whole(init.torch)
+      return self._complete(variables, report, target)
+    return self._draw(target), f'seed {self._config.seed}'
+
+  def _draw(self, target):
     draw = jax.jit(
       state_lib.init_fn(self.model, self.source.spec, self._config.seed),
       out_shardings=state_lib.shardings(target),
     )
-    return draw(), f'seed {self._config.seed}'
+    return draw()
+
+  def _complete(self, variables, report, target):
+    """Variables of a file, on the devices; what it lacks is drawn."""
+    path, seed = self._config.init.torch, self._config.seed
+    want = state_lib.describe(target)
+    state_lib.check_same(
+      state_lib.describe(variables),
+      {k: v for k, v in want.items() if k not in report.drawn},
+      path,
+    )
+    flat = jax.tree_util.tree_leaves_with_path(variables)
+    given = {sharding.path_name(at): x for at, x in flat}
+    about = path
+    if report.drawn or report.unused:
+      left = (*report.ignored, *report.unused)
+      logging.warning(
+        '%s fits in part:\n  taken (%d): %s\n  DRAWN from seed %d (%d): %s\n'
+        '  ignored (%d): %s%s',
+        *(path, len(given), ', '.join(given)),
+        *(seed, len(report.drawn), ', '.join(report.drawn)),
+        *(len(left), ', '.join(left)),
+        ''.join(f'\n  {note}' for note in report.notes),
+      )
+      about = f'{path} ({len(given)} of {len(want)} arrays)'
+
+    def place(at, t):
+      if (x := given.get(sharding.path_name(at))) is None:
+        return t
+      # Every process reads the file and gives its devices their part.
+      return jax.make_array_from_callback(
+        t.shape, t.sharding, lambda index: np.asarray(x)[index]
+      )
+
+    start = self._draw(target) if report.drawn else target
+    return jax.tree_util.tree_map_with_path(place, start), about
 
   # ----------------------------------------------------------------- steps
 
@@ -227,3 +268,27 @@ class Run:
       + '. Nothing later than the step before has been saved. Lower optim.lr, '
       'or look at the data'
     )
+
+
+def fill_sizes(config, sizes, who):
+  """Sets options of the model that the config leaves to the data, in place.
+
+  Args:
+    config: with `model`; options there that are None are filled in.
+    sizes: {option: number}, e.g. `num_words` of a vocabulary.
+    who: knows them, for messages.
+
+  Raises:
+    ConfigError: the config has a number that is too small.
+  """
+  model = cl.untracked(config).model
+  for key, size in sizes.items():
+    given = model.get(key, size)
+    if given is None:
+      with model.unlocked(), model.ignore_type():
+        model[key] = size
+    elif given < size:
+      raise cl.ConfigError(
+        f'model.{key}={given}, but {who} has {size}; leave it None, and it is '
+        'filled in'
+      )

@@ -22,8 +22,8 @@ from rich.progress import (
 from rich.table import Table
 
 from vidret_jax import sharding
+from vidret_jax.metrics import names as names_lib
 
-_METRICS = ('R@1', 'R@5', 'R@10', 'R@50', 'MdR', 'MnR', 'geom')
 # Without a terminal, one line of progress per so many seconds.
 _QUIET_SECONDS = 15.0
 
@@ -152,18 +152,16 @@ def print_results(results, title, caveats=(), look=()):
   rows, rest = {}, {}
   for key, value in results.items():
     where, _, name = key.rpartition('/')
-    direction, _, metric = name.partition('_')
-    metric, _, mark = metric.partition('_')
-    direction += f' {mark}' if mark else ''
-    if metric in _METRICS:
-      rows.setdefault((where, direction), {})[metric] = value
-    else:
+    place = names_lib.place(name)
+    if place is None:
       rest[key] = value
+    else:
+      rows.setdefault((where, place[0]), {})[place[1]] = value
   if rows:
     table = Table(title=title, box=box.SIMPLE_HEAD)
     for name in ('eval', 'direction'):
       table.add_column(name)
-    shown = [m for m in _METRICS if any(m in r for r in rows.values())]
+    shown = [m for m in names_lib.COLUMNS if any(m in r for r in rows.values())]
     for name in shown:
       table.add_column(name, justify='right')
     for (where, direction), row in rows.items():

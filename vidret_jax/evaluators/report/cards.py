@@ -24,12 +24,13 @@ def row(row, page, labels, clips) -> Markup:
     tag('b', f'{row.rank:g}'),
     f' of {total:,}',
     cls='rank',
-    title='one-based; clips of equal score share their mean rank',
+    title=f'one-based; {row.tie_rule}',
   )
   heading = tag(
     'div',
     badge,
     tag('h2', tag('q', tag('bdi', row.text))),
+    _judged(row),
     tag('code', row.id),
     cls='query',
   )
@@ -69,7 +70,9 @@ def row(row, page, labels, clips) -> Markup:
 
 def _card(card, row, labels, clips) -> Markup:
   truth = card.place is None
-  place = 'ground truth' if truth else f'rank {card.place}'
+  place = f'rank {card.place}'
+  if truth:
+    place = 'ground truth' if card.correct else 'no right clip'
   kind = 'truth' if truth else 'right' if card.correct else 'other'
   sim = f'sim {card.sim:.3f}' if math.isfinite(card.sim) else 'no score'
   return tag(
@@ -82,6 +85,7 @@ def _card(card, row, labels, clips) -> Markup:
       cls='line',
     ),
     _stages(card, row),
+    _relevance(card),
     _video(card, clips.place(card.id, card.video)),
     tag('code', card.id, cls='id'),
     _experts(card, labels),
@@ -106,6 +110,32 @@ def _stages(card, row) -> Markup | None:
     '' if card.listed else ', not a candidate',
     cls='stages',
     title='rank by the coarse score, and after the fine one',
+  )
+
+
+def _judged(row) -> Markup | None:
+  """nDCG of the query, and how many clips are right where it is not one."""
+  parts = [] if row.ndcg is None else [f'nDCG {100 * row.ndcg:.1f} %']
+  if row.right != 1:
+    parts.append(f'{row.right} right clips')
+  return tag('span', ', '.join(parts), cls='judged') if parts else None
+
+
+def _relevance(card) -> Markup | None:
+  """How relevant the clip is, and what each level thinks of it."""
+  if card.relevance is None and not card.levels:
+    return None
+  shown = None
+  if card.relevance is not None:
+    full, some = card.relevance == 1, card.relevance > 0
+    shown = tag(
+      'b',
+      f'relevance {card.relevance:.2f}',
+      cls='full' if full else 'some' if some else 'zero',
+    )
+  levels = ', '.join(f'{name} {sim:.3f}' for name, sim in card.levels)
+  return tag(
+    'div', shown, tag('span', levels) if levels else None, cls='relevance'
   )
 
 

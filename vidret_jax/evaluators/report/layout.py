@@ -20,6 +20,7 @@ from vidret_jax.evaluators.report.markup import (
 )
 
 _NAMES = {'t2v': 'text → video', 'v2t': 'video → text'}
+_PERCENT = ('nDCG', 'mAP')
 _LEAK = (
   'Leaky 2019 rule: every number on this page was made by telling the model '
   'which experts the right video has. They are overestimates and compare '
@@ -155,7 +156,7 @@ def _table(page) -> Markup:
         tag(
           'td',
           number(row[m]),
-          percent if '@' in m else None,
+          percent if '@' in m or m.startswith(_PERCENT) else None,
           mark,
           data_metric=f'{d}_{m}',
         )

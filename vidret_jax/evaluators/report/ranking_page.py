@@ -13,6 +13,7 @@ import numpy as np
 from vidret_jax.data import source as source_lib
 from vidret_jax.evaluators.report import asking, layout
 from vidret_jax.evaluators.report import clips as clips_lib
+from vidret_jax.evaluators.report import relevance as relevance_lib
 from vidret_jax.metrics import ranks as ranks_lib
 from vidret_jax.models.base import Retriever
 
@@ -34,6 +35,8 @@ class Card:
     shares: what each expert's weight becomes for this clip, or None.
     coarse: one-based rank by the first of two stages, or None.
     listed: whether the second stage scored it.
+    relevance: in [0, 1], or None.
+    levels: (name, similarity) of each level.
   """
 
   id: str
@@ -46,11 +49,19 @@ class Card:
   shares: tuple[float, ...] | None
   coarse: float | None = None
   listed: bool = True
+  relevance: float | None = None
+  levels: tuple[tuple[str, float], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One query: its text, one-based rank, right clip, and the best ones."""
+  """One query: its text, one-based rank, right clip, and the best ones.
+
+  Attributes:
+    right: how many clips are right.
+    ndcg: fraction, or None.
+    tie_rule: where clips of equal score stand.
+  """
 
   id: str
   text: str
@@ -58,6 +69,9 @@ class Row:
   truth: Card
   top: tuple[Card, ...]
   weights: tuple[float, ...] | None
+  right: int = 1
+  ndcg: float | None = None
+  tie_rule: str = 'clips of equal score share their mean rank'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +120,7 @@ def build(
   coarse_ranks: np.ndarray | None = None,
   stages: Sequence[Any] = (),
   notes: Sequence[str] = (),
+  relevance: relevance_lib.Relevance | None = None,
 ) -> Page:
   """Puts a page together.
 
@@ -125,6 +140,7 @@ def build(
     coarse_ranks: zero-based ranks of all queries by the first of two stages.
     stages: see `stages.rows`.
     notes: see `Page`.
+    relevance: where many clips answer a query; `truth` has the one to show.
   """
   experts = tuple(getattr(model, 'expert_names', ()))
   if available is not None and available.shape[1] != len(experts):
@@ -139,11 +155,22 @@ def build(
   rows = []
   for n, query in enumerate(found.query.tolist()):
     right = int(truth.item_of_query[query])
+    answers, more = {right}, {}
+    if relevance is not None:
+      answers = set(relevance.answers[query].tolist())
+      more = dict(right=len(answers), tie_rule='of equal scores the first')
+      if relevance.ndcg is not None:
+        more['ndcg'] = float(relevance.ndcg[query])
     weights = None
     if found.weights is not None and len(experts) == found.weights.shape[1]:
       weights = found.weights[n]
 
-    def card(item, sim, place, right=right, weights=weights, **stage):
+    def card(
+      item, sim, place, query=query, right=answers, weights=weights, **stage
+    ):
+      if relevance is not None:
+        stage['relevance'] = relevance.of(query, item)
+        stage['levels'] = relevance.scores(query, item)
       have = None if available is None else available[item]
       shares = None
       if shared and weights is not None and have is not None:
@@ -153,7 +180,7 @@ def build(
         id=items.ids[item],
         sim=float(sim),
         place=place,
-        correct=item == right,
+        correct=item in right,
         captions=tuple(items.captions(item)),
         video=videos[item],
         available=None if have is None else tuple(have.tolist()),
@@ -184,6 +211,7 @@ def build(
         truth=card(right, found.own[n], None, **truth_before),
         top=top,
         weights=None if weights is None else tuple(weights.tolist()),
+        **more,
       )
     )
   sizes = [
@@ -232,8 +260,10 @@ def write(
       'truth': r.truth.id,
       'truth_sim': _or_null(r.truth.sim),
       **_coarse(r.truth),
+      **_graded(r),
       'top': [
-        {'id': c.id, 'sim': _or_null(c.sim), **_coarse(c)} for c in r.top
+        {'id': c.id, 'sim': _or_null(c.sim), **_coarse(c), **_relevance(c)}
+        for c in r.top
       ],
     }
     for r in page.rows
@@ -256,6 +286,17 @@ def write(
 
 def _coarse(card: Card) -> dict[str, float]:
   return {} if card.coarse is None else {'coarse_rank': card.coarse}
+
+
+def _graded(row: Row) -> dict[str, Any]:
+  if row.ndcg is None:
+    return {}
+  return {'nDCG': row.ndcg, 'right': row.right, **_relevance(row.truth)}
+
+
+def _relevance(card: Card) -> dict[str, Any]:
+  out = {} if card.relevance is None else {'relevance': card.relevance}
+  return out | ({'levels': dict(card.levels)} if card.levels else {})
 
 
 def _or_null(value: float) -> float | None:

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RANP on a handful of real clips: the shipped config, made small."""
+
+import pathlib
+
+from vidret_jax import config_lib as cl
+
+_SHIPPED = pathlib.Path(__file__).parents[3] / 'configs' / 'ranp_msrvtt.py'
+COUNTS = dict(train=12, val=8, test=8, copies=0)
+
+
+def get_config(arg=None):
+  arg = cl.parse_arg(arg, batch=8, steps=6, cache='')
+  # The last batch of an epoch is padded: the loss counts valid pairs alone.
+  c = cl.load_module(str(_SHIPPED)).get_config('runlocal')
+  for node in (c.input, *c.evals.values()):
+    node.data.update(counts=COUNTS, progress=False)
+  for entry in c.evals.values():
+    entry.query_block = entry.item_block = 8
+  c.input.batch_size = arg.batch
+  c.total_steps = arg.steps
+  # Ten times the published rate: what has moved must be the same, too.
+  c.optim.lr = 0.001
+  c.compile_cache = arg.cache or False
+  return c

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a number stands in a table: its row and its column."""
+
+import re
+
+# Columns of a table, as far as an evaluation has them.
+COLUMNS = (
+  *('R@1', 'R@5', 'R@10', 'R@50', 'MdR', 'MnR', 'geom'),
+  *('rsum', 'nDCG', 'mAP', 'mAP_binary'),
+)
+BOTH = 'both'  # The row of what belongs to both directions.
+_COLUMN = '|'.join(map(re.escape, sorted(COLUMNS, key=len, reverse=True)))
+_DIRECTED = re.compile(rf'(?:(.+)_)?(t2v|v2t)_({_COLUMN})(?:_(.+))?')
+_OVERALL = re.compile(rf'(?:(.+?)_)?({_COLUMN})(?:_avg)?')
+
+
+def place(name: str) -> tuple[str, str] | None:
+  """(row, column) of a metric, None if it belongs to no table.
+
+  't2v_R@1' -> ('t2v', 'R@1'); a stage or level before it ('coarse_t2v_R@1')
+  and a mark behind it ('t2v_R@1_leaky2019') are part of the row: 'coarse t2v'
+  and 't2v leaky2019'. 'rsum' and 'nDCG_avg' -> ('both', ...).
+
+  Args:
+    name: without its evaluator.
+  """
+  if found := _DIRECTED.fullmatch(name):
+    before, direction, column, mark = found.groups()
+    return ' '.join(filter(None, (before, direction, mark))), column
+  if found := _OVERALL.fullmatch(name):
+    before, column = found.groups()
+    return ' '.join(filter(None, (before, BOTH))), column
+  return None
