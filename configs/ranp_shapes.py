@@ -35,12 +35,13 @@ def get_config(arg=None):
   c = ranp.skeleton(
     arg,
     loss=arg.loss,
-    mining=arg.mining or 'hard',
+    # From scratch the hardest negatives teach little in so few epochs.
+    mining=arg.mining or 'all',
     threshold=arg.threshold or THRESHOLD,
   )
   c.model.update(SIZES[arg.backbone])
-  # With its twelve noun classes nearly everything is relevant to everything.
-  data = ranp.shapes_inputs(arg.backbone, nouns='concepts')
+  # By the twelve nouns of the corpus, nearly everything is relevant to all.
+  data = ranp.shapes_inputs(arg.backbone, classes='concepts')
   c.input.data = dict(split='train', **data)
   c.input.batch_size = 64
   c.total_epochs = 20

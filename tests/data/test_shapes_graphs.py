@@ -21,10 +21,6 @@ from vidret_jax.data.shapes import vocabulary as vocab
 
 COUNTS = {'train': 10, 'val': 4, 'test': 5, 'copies': 0}
 NONE = np.zeros(1, np.int64)
-_NAMES = [
-  *(*vocab.SHAPES, *vocab.COLOUR_WORDS, *vocab.TEXTURES, *vocab.TONE_WORDS),
-  *(*vocab.SOUNDS, *vocab.TOPIC_WORDS, *vocab.OVERLAYS),
-]
 
 
 @pytest.fixture(scope='module')
@@ -226,33 +222,38 @@ def test_prepare_makes_what_lies_there(root, tmp_path):
 
 
 def test_concepts_are_what_the_words_name(root, rows):
-  def named(text):
-    return [_NAMES[c] for c in concepts.classes(text)]
+  def named(text, *things):
+    ids = [vocab.NOUN_CLASSES.index(x) for x in things]
+    caption = dict(text=text, noun_classes=ids)
+    return [concepts.names()[c] for c in concepts.nouns(caption)]
 
-  assert named('a huge scarlet hoop spins over the title sale') == [
-    *('red', 'ring', 'sale'),
+  text = 'a huge scarlet hoop spins over the title sale'
+  assert named(text, 'ring', 'word') == [('ring', 'red'), ('word', 'sale')]
+  text = 'a disc and a lime star hop on a steel meshed floor as a low hum plays'
+  assert named(text, 'circle', 'star', 'ground', 'sound') == [
+    *(('circle', ''), ('star', 'green')),
+    *(('ground', 'gridded'), ('sound', 'hum')),
   ]
-  assert named('on a steel meshed floor to the sound of a low hum') == [
-    *('slate', 'gridded', 'hum'),
-  ]
-  assert named('a voice talks about the weather as a bell plays') == [
-    *('weather', 'bell'),
-  ]
+  text = 'a voice talks about the weather as a sound plays'
+  assert named(text, 'voice', 'sound') == [('sound', ''), ('voice', 'weather')]
   assert named('a thing moves up') == []
-  source = make(root, 'pairs', nouns='concepts')
+  source = make(root, 'pairs', classes='concepts')
   told = [c for r in of(rows, 'train') for c in r['captions']]
   for i, caption in enumerate(told):
     got = one(source, i)['noun_classes']
-    want = sorted(set(concepts.classes(caption['text'])))
+    want = sorted(set(concepts.nouns(caption)))
     assert got[got >= 0].tolist() == want
-    shapes_named = {vocab.NOUN_CLASSES[c] for c in caption['noun_classes']}
-    shapes_named &= set(vocab.SHAPES)
-    assert {_NAMES[c] for c in want} & set(vocab.SHAPES) == shapes_named
-  coarse = make(root, 'queries', 'test').ground_truth(
-    make(root, 'items', 'test')
-  )
-  fine = make(root, 'queries', 'test', nouns='concepts').ground_truth(
-    make(root, 'items', 'test')
+    # Coarse classes and concepts speak of the same things.
+    coarse = {vocab.NOUN_CLASSES[c] for c in caption['noun_classes']}
+    assert {concepts.names()[c][0] for c in want} == coarse
+    got = one(source, i)['verb_classes']
+    acts = set(caption['verb_classes']) & set(range(len(vocab.ACTIONS)))
+    assert set(got[got >= 0].tolist()) == acts
+  coarse, fine = (
+    make(root, 'queries', 'test', classes=kind).ground_truth(
+      make(root, 'items', 'test')
+    )
+    for kind in ('corpus', 'concepts')
   )
   assert fine.graded.mean() < coarse.graded.mean()
 
@@ -263,7 +264,7 @@ def test_concepts_are_what_the_words_name(root, rows):
     (dict(view='clips'), 'Unknown view'),
     (dict(split='copies'), "no split 'copies'"),
     (dict(words='bytes'), "words='bytes'"),
-    (dict(nouns='all'), "nouns='all'"),
+    (dict(classes='all'), "classes='all'"),
     (dict(streams=('motions',)), "'motions' is unknown"),
     (dict(streams=('motion', 'motion')), 'given twice'),
     (dict(streams='motion'), 'streams='),

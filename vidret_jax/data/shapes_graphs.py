@@ -22,7 +22,7 @@ from vidret_jax.data.graphs import records, relevance, texts, views
 from vidret_jax.data.shapes import annotations, concepts, corpus, snippets
 
 SPLITS = ('train', 'val', 'test')
-NOUNS = ('classes', 'concepts')
+CLASSES = ('corpus', 'concepts')
 # As in upstream's vocabularies; no caption has such words.
 _RESERVED = ('<begin>', '<end>', '<unknown>')
 _VOCABULARY = 'word2int.json'
@@ -39,7 +39,7 @@ def make(
   num_nouns: int = 6,
   graphs: bool = True,
   words: str = 'ids',
-  nouns: str = 'classes',
+  classes: str = 'corpus',
   pooled_share: float = 0.25,
   root: str | os.PathLike | None = None,
   seed: int | None = None,
@@ -60,9 +60,8 @@ def make(
     graphs: whether batches hold role graphs.
     words: 'ids' of the training captions' vocabulary, or 'vectors', those of
       `data.words`, which any word has.
-    nouns: classes of a caption's nouns: 'classes', the twelve of the corpus, or
-      'concepts', which tell colours, grounds, sounds, words and topics apart;
-      see `shapes.concepts`. Relevance, too, is of them.
+    classes: of captions, and so of relevance: 'corpus', its thirteen verbs and
+      twelve nouns, or 'concepts', which tell more apart; see `shapes.concepts`.
     pooled_share: classes of a clip are those in this share of its captions;
       see `graphs.classes.pooled`.
     root: data folder; VIDRET_DATA_DIR or `data` by default.
@@ -82,14 +81,14 @@ def make(
     )
   if words not in texts.WORDS:
     raise ValueError(f'Unknown words={words!r}; choose from {texts.WORDS}.')
-  if nouns not in NOUNS:
-    raise ValueError(f'Unknown nouns={nouns!r}; choose from {NOUNS}.')
+  if classes not in CLASSES:
+    raise ValueError(f'Unknown classes={classes!r}; choose from {CLASSES}.')
   snippets.check(streams)
   folder = corpus.prepare(
     root, seed=seed, counts=counts, num_workers=num_workers, progress=progress
   )
   rows = annotations.read(folder)
-  table = _table(folder, rows, split, nouns)
+  table = _table(folder, rows, split, classes)
   sizes = {} if words == 'vectors' else {'num_words': table.num_words}
   if view == 'items':
     clips = snippets.Clips(folder, table.ids, streams, max_frames)
@@ -148,7 +147,7 @@ def prepare(
   return corpus.corpus_dir(root)
 
 
-def _table(folder, rows, split, nouns) -> records.Table:
+def _table(folder, rows, split, kind) -> records.Table:
   """Clips and captions of a split."""
   captions, graphs, classes = {}, {}, []
   for row in rows:
@@ -156,7 +155,7 @@ def _table(folder, rows, split, nouns) -> records.Table:
       continue
     told = row['captions']
     captions[row['id']] = [c['text'] for c in told]
-    classes.append([(c['verb_classes'], _nouns(c, nouns)) for c in told])
+    classes.append([_classes(c, kind) for c in told])
     for caption in told:
       # Equal captions say the same of the same words.
       graphs.setdefault(caption['text'], caption['graph'])
@@ -170,10 +169,11 @@ def _table(folder, rows, split, nouns) -> records.Table:
   )
 
 
-def _nouns(caption, kind: str) -> Sequence[int]:
+def _classes(caption, kind: str) -> tuple[Sequence[int], Sequence[int]]:
+  """Verb and noun classes of a caption."""
   if kind == 'concepts':
-    return concepts.classes(caption['text'])
-  return caption['noun_classes']
+    return concepts.verbs(caption), concepts.nouns(caption)
+  return caption['verb_classes'], caption['noun_classes']
 
 
 def _learnt(folder: pathlib.Path, rows) -> dict[str, int]:
