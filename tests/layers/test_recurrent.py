@@ -73,6 +73,39 @@ def test_packed_sentences(kind, layers, bidirectional):
 
 
 @pytest.mark.parametrize('kind', ['gru', 'lstm'])
+def test_gradients(kind):
+  torch = pytest.importorskip('torch')
+  net, variables, x, mask = problem(kind, 2, True)
+  weight = np.random.default_rng(1).standard_normal((*x.shape[:2], 2, 4))
+  weight = weight.astype(np.float32) * mask[..., None, None]
+
+  def total(variables, x):
+    return (net.apply(variables, x, mask, train=False) * weight).sum()
+
+  got, of_x = jax.grad(total, argnums=(0, 1))(variables, x)
+  twin, rows = torch_twin(net, variables, x.shape[-1]), torch.tensor(x)
+  rows.requires_grad_()
+  for row, length in enumerate(LENGTHS):
+    if length:
+      out, _ = twin(rows[row : row + 1, :length])
+      out = out.reshape(length, -1, net.features)
+      (out * torch.tensor(weight[row, :length])).sum().backward()
+  np.testing.assert_allclose(of_x, rows.grad.numpy(), atol=2e-5)
+  names = dict(
+    weight_ih='input_kernel',
+    weight_hh='hidden_kernel',
+    bias_ih='input_bias',
+    bias_hh='hidden_bias',
+  )
+  for key, value in twin.named_parameters():
+    name, _, place = key.rpartition('_l')
+    layer, _, back = place.partition('_')
+    ours = got['params'][f'layer_{layer}']['backward' if back else 'forward']
+    want = value.grad.numpy().T
+    np.testing.assert_allclose(ours[names[name]], want, atol=5e-5)
+
+
+@pytest.mark.parametrize('kind', ['gru', 'lstm'])
 def test_padding_is_never_read(kind):
   net, variables, x, mask = problem(kind, 2, True)
 

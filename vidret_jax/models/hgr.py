@@ -130,8 +130,16 @@ def pooled(words: Array, spans: Array) -> Array:
   An empty span gives zeros (upstream: -1e10); no edge leads there.
   """
   low = jnp.finfo(words.dtype).min
-  picked = jnp.where(spans[..., None], words[:, None], low).max(2)
-  return jnp.where(spans.any(-1)[..., None], picked, 0)
+
+  # One slot at a time, found again for the gradient: all of them together are
+  # p times the words.
+  @jax.checkpoint
+  def slot(words, span):
+    most = jnp.where(span[..., None], words, low).max(1)
+    return jnp.where(span.any(-1)[:, None], most, 0)
+
+  slots = jnp.moveaxis(spans, 1, 0)
+  return jnp.moveaxis(jax.lax.map(lambda s: slot(words, s), slots), 0, 1)
 
 
 class Hgr(mined.Mined):
