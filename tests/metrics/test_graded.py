@@ -6,22 +6,29 @@ import pytest
 
 from vidret_jax.metrics import blocks, graded
 
-CASES = ('plain', 'ties', 'constant', 'float64', 'empty_rows')
+CASES = (
+  *('plain', 'ties', 'constant', 'float64', 'empty_rows'),
+  *('sparse', 'sparse_ties', 'sparse_float64', 'irrelevant'),
+)
 
 
 def case(name, q=13, v=17, seed=0):
   """(scores, relevance, answers)."""
   rng = np.random.default_rng(seed)
   sim = rng.standard_normal((q, v)).astype(np.float32)
-  if name == 'ties':
+  if name in ('ties', 'sparse_ties'):
     sim = rng.integers(-2, 3, (q, v)).astype(np.float32) * np.float32(0.25)
     sim[0, :5] = [0.0, -0.0, 0.0, -0.0, 0.0]
   if name == 'constant':
     sim[:] = -0.5
-  if name == 'float64':
+  if name.endswith('float64'):
     sim = sim.astype(np.float64) + 1e-12
   levels = np.array([0, 0, 0.25, 0.5, 1], np.float32)
   relevance = levels[rng.integers(0, 5, (q, v))]
+  if name.startswith('sparse'):
+    relevance *= rng.random((q, v)) < 0.15
+  if name == 'irrelevant':
+    relevance[:] = 0
   answers = [np.flatnonzero(rng.random(v) < 0.2) for _ in range(q)]
   if name == 'empty_rows':
     relevance[2] = 0

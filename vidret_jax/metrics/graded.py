@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vidret_jax.metrics import blocks
+from vidret_jax.metrics import blocks, places
 from vidret_jax.metrics import ranks as ranks_lib
 
 CUTOFFS = (1, 5, 10)
@@ -102,64 +102,29 @@ def _check(s, r, first, columns):
 
 def _judge_rows(s, r, discount):
   """(nDCG, AP, binary AP), each [n], of contiguous rows."""
-  n, m = s.shape
-  last, first = _orders(s)
-  base = (np.arange(n) * m)[:, None]
-  best = np.sort(r, axis=1)[:, ::-1]
-  k = np.count_nonzero(best, axis=1)
-  depth = int(k.max())
-  g = r.ravel().take(first + base)
-  gain = g[:, :depth]
-  if last is not first:
-    gain = r.ravel().take(last[:, :depth] + base)
-  gain = gain * (np.arange(depth) < k[:, None])
-  dcg, ideal = (
-    x.astype(np.float64) @ discount[:depth] for x in (gain, best[:, :depth])
-  )
+  row, item = np.nonzero(r)
+  last, first = places.of_items(s, row, item)
+  n, m = r.shape
+  k = np.bincount(row, minlength=n)
+  gain = r[row, item]
+  worth = np.where(last < k[row], discount[last], 0)
+  dcg = np.bincount(row, weights=gain * worth, minlength=n)
+  # A row for each query: its relevant items, best first.
+  order = np.argsort(row * m + first)
+  here = row, np.arange(len(row)) - (np.cumsum(k) - k)[row]
+  g = np.zeros((n, int(k.max(initial=0))), r.dtype)
+  place = np.zeros(g.shape, np.int64)
+  g[here], place[here] = gain[order], first[order]
+  best = np.sort(g, axis=1)[:, ::-1].astype(np.float64)
+  ideal = best @ discount[: g.shape[1]]
   ndcg = np.divide(dcg, ideal, out=np.zeros(n), where=ideal > 0)
-
-  row, place = np.nonzero(g == 1)
-  positives = np.bincount(row, minlength=n)
-  total = np.cumsum(g, axis=1)[row, place]
-  # Which of its row's positives each of them is.
-  seen = np.arange(1, len(row) + 1) - np.repeat(
-    np.cumsum(positives) - positives, positives
-  )
-  below = np.maximum(positives, 1)
+  right = g == 1
+  below = np.maximum(right.sum(1), 1)
   ap, binary = (
-    np.bincount(row, weights=x / (place + 1), minlength=n) / below
-    for x in (total, seen)
+    np.where(right, np.cumsum(x, axis=1) / (place + 1), 0).sum(1) / below
+    for x in (g, right)
   )
   return ndcg, ap, binary
-
-
-def _orders(s):
-  """Best first, int [n, m] twice: equal scores by falling, rising number.
-
-  Both are the same array where no two scores of the block are equal.
-  """
-  if s.dtype != np.float32:
-    first = np.argsort(-s, axis=1, kind='stable')
-    last = np.argsort(s, axis=1, kind='stable')[:, ::-1]
-    return last, first
-  # Values sort faster than an argsort: score and number share a word. A float
-  # keeps its order as a signed integer once the other bits of the negative ones
-  # are flipped; taken from 0 there is no -0.
-  bits = (np.float32(0) - s).view(np.int32)
-  bits ^= (bits >> 31) & 0x7FFFFFFF
-  keys = np.empty(s.shape, '<i8')
-  halves = keys.view('<i4')
-  halves[:, 0::2] = np.arange(s.shape[1], dtype=np.int32)
-  halves[:, 1::2] = bits
-  keys.sort(axis=1)
-  first, scores = halves[:, 0::2], halves[:, 1::2]
-  tied = (scores[:, 1:] == scores[:, :-1]).any(1)
-  if not tied.any():
-    return first, first
-  last = first.copy()
-  rows = np.flatnonzero(tied)
-  last[rows] = np.argsort(s[rows], axis=1, kind='stable')[:, ::-1]
-  return last, first
 
 
 def pairs(answers: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
