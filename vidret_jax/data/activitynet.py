@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ActivityNet Captions: 10,009 / 4,917 videos; captions are fused."""
 
 import functools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names, widths and lengths of a batch of experts and text."""
 
 from collections.abc import Mapping

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Containers of features: pickled dicts and ExpertStores, npy objects, HDF5.
 
 All become a mapping of video id to an array, a list of arrays, or NaN where

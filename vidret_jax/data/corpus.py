@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads a published feature pack: lists, captions, text and experts.
 
 What one dataset does differently is in its `Layout`; everything is checked

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DiDeMo: 8,392 / 1,065 / 1,004 videos; all captions of one are fused."""
 
 import functools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Text encoders whose token features the published packs contain."""
 
 import warnings

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training pairs, items and queries of a set of expert records.
 
 The three views of one split share its records, in memory or on disk:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Feature files: where they lie, and whether what is in them may be used.
 
 The path rules are those of the Collaborative Experts loaders.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a published feature pack is laid out, and what a config asks of it."""
 
 from collections.abc import Callable, Mapping, Sequence

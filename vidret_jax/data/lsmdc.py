@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """LSMDC: 101,079 / 7,408 / 1,000 movie clips with one caption each."""
 
 import functools

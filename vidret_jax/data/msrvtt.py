@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """MSR-VTT: 10,000 videos, 20 captions each; three protocols of evaluation.
 
 full      6,513 / 497 / 2,990 videos

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """MSVD: 1,200 / 100 / 670 silent clips with up to 81 captions each."""
 
 import functools

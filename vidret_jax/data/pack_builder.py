@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The TFDS builder that all expert packs share.
 
 Records of one protocol, text encoder and set of experts make one builder

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ways into expert packs: `prepare` makes records, `make` opens them.
 
 A dataset module adds a `Layout` and a builder class; both functions are bound

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads pickles of features without running what is inside them.
 
 A pickle is a program. This reader admits what feature files are made of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The training stream: step number -> shuffled, padded batch, through tf.data.
 
 Order and randomness are a pure function of (seed, step). A run resumes by

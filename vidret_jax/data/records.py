@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Records of videos that carry expert features, as packed columns.
 
 One record is one video: captions, the token features of all its captions and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the rest of the house knows of a dataset: sources and ground truth.
 
 A `Source` is random access to padded numpy batches. It knows nothing of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random access to prepared records, in memory or on disk."""
 
 import json

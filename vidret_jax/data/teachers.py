@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TeachText: embeddings of teachers, and masks that leave out noisy captions.
 
 Files are those of the TeachText release (Croitoru et al., ICCV 2021).

@@ -2,8 +2,9 @@
 """VATEX as frames: clips of ten seconds with ten captions each.
 
 No reader of VATEX was published with EERCF; its authors wrote the captions
-as a CSV in the form of MSR-VTT's with ten adjacent rows per video. Any CSV with the columns `video_id` and `sentence` will do, with any
-number of rows per video, so this module also serves data of your own.
+as a CSV in the form of MSR-VTT's with ten adjacent rows per video. Any CSV with
+the columns `video_id` and `sentence` will do, with any number of rows per
+video, so this module also serves data of your own.
 """
 
 import functools

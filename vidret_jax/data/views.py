@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The three views of a set of records; see `vidret_jax.data.experts`."""
 
 import pathlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Word vectors that need no download: hashed character n-grams.
 
 Each word is the normalised sum of the vectors of its character n-grams and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draws a contact sheet of `shapes`: frames over time, captions below.
 
 python -m vidret_jax.tools.contact_sheet --out docs/images/shapes.jpg

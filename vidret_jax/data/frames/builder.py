@@ -7,18 +7,14 @@ Imports TensorFlow: load it lazily.
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 import concurrent.futures
-import contextlib
 import dataclasses
-import io
 import json
 import pathlib
-import shutil
-import tempfile
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from vidret_jax.data import store as records_store
+from vidret_jax.data import record_folder
 from vidret_jax.data.frames import captions as captions_lib
 from vidret_jax.data.frames import encode, files, published, records, store
 from vidret_jax.data.shapes import corpus
@@ -96,9 +92,7 @@ class Frames(tfds.core.GeneratorBasedBuilder, skip_registration=True):
           found = []
         blob = np.frombuffer(b''.join(found), np.uint8)
         lengths = np.asarray([len(f) for f in found], np.int32)
-        # TFDS sorts large sets in buckets of the 128 bits of the key, each in
-        # memory: the keys of consecutive records are spread over all of them.
-        key = (i << 128) // len(ids)
+        key = record_folder.key(i, len(ids))
         yield key, {'id': video, 'frames': blob, 'lengths': lengths}
         advance(1)
 
@@ -151,13 +145,7 @@ def write(
       written. Or records of other annotation files are there.
   """
   folder = ask.folder
-  if overwrite and folder not in keep:
-    unfinished = folder.parent.glob(f'incomplete.*_{folder.name}')
-    for old in filter(pathlib.Path.exists, [folder, *unfinished]):
-      shutil.rmtree(old)
-  if folder.exists():
-    records_store.check_complete(str(folder))
-    _check_same_files(folder)
+  if record_folder.is_written(folder, overwrite=overwrite, keep=keep):
     return folder
   table = where.table()
   builder = Frames(
@@ -174,27 +162,6 @@ def write(
     ),
     file_format='array_record',
   )
-  tfds.disable_progress_bar()  # Ours counts videos, not examples and shards.
-  # TFDS makes a download folder, and tells of it, where there is no download.
-  with (
-    tempfile.TemporaryDirectory() as empty,
-    contextlib.redirect_stdout(io.StringIO()),
-  ):
-    builder.download_and_prepare(download_dir=empty, file_format='array_record')
+  record_folder.write(builder)
   store.tell(json.loads((folder / 'metadata.json').read_text())['unreadable'])
   return folder
-
-
-def _check_same_files(folder: pathlib.Path) -> None:
-  """Refuses records whose annotation files have changed since.
-
-  Files that are gone are no error: records stand on their own.
-  """
-  found = json.loads((folder / 'metadata.json').read_text())
-  for name, size in found['files'].items():
-    file = pathlib.Path(name)
-    if file.is_file() and file.stat().st_size != size:
-      raise ValueError(
-        f'{folder}: made from {name} when it had {size} bytes; it has '
-        f'{file.stat().st_size} now. Run prepare again with --overwrite.'
-      )

@@ -5,18 +5,13 @@ Imports TensorFlow: load it lazily.
 """
 
 from collections.abc import Callable, Sequence
-import contextlib
 import dataclasses
-import io
-import json
 import pathlib
-import shutil
-import tempfile
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from vidret_jax.data import store as records_store
+from vidret_jax.data import record_folder
 from vidret_jax.data.frames import store as frames_store
 from vidret_jax.data.graphs import contents as contents_lib
 from vidret_jax.data.graphs import features, records
@@ -84,9 +79,7 @@ class Graphs(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     label = f'{ask.dataset} {ask.split}: writing'
     with frames_store.bar(len(ids), label, contents.progress) as advance:
       for i, clip in enumerate(ids):
-        # TFDS sorts large sets in buckets of the 128 bits of the key, each in
-        # memory: the keys of consecutive records are spread over all of them.
-        key = (i << 128) // len(ids)
+        key = record_folder.key(i, len(ids))
         yield key, {'id': clip, 'features': _rows(ask, contents, clip)}
         advance(1)
 
@@ -187,13 +180,7 @@ def write(
       anything is written; or records of other files are there.
   """
   folder = ask.folder
-  if overwrite and folder not in keep:
-    unfinished = folder.parent.glob(f'incomplete.*_{folder.name}')
-    for old in filter(pathlib.Path.exists, [folder, *unfinished]):
-      shutil.rmtree(old)
-  if folder.exists():
-    records_store.check_complete(str(folder))
-    _check_same_files(folder)
+  if record_folder.is_written(folder, overwrite=overwrite, keep=keep):
     return folder
   found = contents()
   check(ask, found)
@@ -207,26 +194,5 @@ def write(
     ),
     file_format='array_record',
   )
-  tfds.disable_progress_bar()  # Ours counts clips, not examples and shards.
-  # TFDS makes a download folder, and tells of it, where there is no download.
-  with (
-    tempfile.TemporaryDirectory() as empty,
-    contextlib.redirect_stdout(io.StringIO()),
-  ):
-    builder.download_and_prepare(download_dir=empty, file_format='array_record')
+  record_folder.write(builder)
   return folder
-
-
-def _check_same_files(folder: pathlib.Path) -> None:
-  """Refuses records whose source files have changed since.
-
-  Files that are gone are no error: records stand on their own.
-  """
-  found = json.loads((folder / 'metadata.json').read_text())
-  for name, size in found['files'].items():
-    file = pathlib.Path(name)
-    if file.is_file() and file.stat().st_size != size:
-      raise ValueError(
-        f'{folder}: made from {name} when it had {size} bytes; it has '
-        f'{file.stat().st_size} now. Run prepare again with --overwrite.'
-      )

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The embedded corpus: real clips with sound, made on this machine.
 
 See docs/shapes.md. Nothing is downloaded; the first use makes the files.

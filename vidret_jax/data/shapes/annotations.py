@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ground truth of a corpus, one JSON line per video."""
 
 from collections.abc import Iterator

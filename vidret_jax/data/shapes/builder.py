@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TFDS builder of the `shapes` records. Imports TensorFlow: load it lazily."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Captions of a script, with the role graph that each one spells out.
 
 A caption is written as a list of phrases, each with its semantic role, so the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Edited copies of test videos, for video-to-video retrieval.
 
 Relations are named as in FIVR-200K (arXiv 1809.04094): ND near duplicate, DS

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Builds the corpus folder and its records, whole or not at all.
 
 Clips are made by worker processes in `<version>.partial`, which a later call

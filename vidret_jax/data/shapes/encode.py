@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """mp4 files: H.264 and AAC, written and read with PyAV.
 
 Written with one thread and libav's bit-exact flags, so that equal frames give

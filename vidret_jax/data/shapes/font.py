@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A 5x7 pixel alphabet, so that overlaid words are the same on any machine."""
 
 import numpy as np

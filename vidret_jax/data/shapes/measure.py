@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Experts of `shapes`: measurements on the decoded mp4 and its subtitle file.
 
 Nothing here sees the script. The picture is separated from the ground by

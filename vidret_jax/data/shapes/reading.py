@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads overlaid words from frames and subtitles from .srt files."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Frames of a script: textured ground, acting shapes, overlaid words."""
 
 import functools

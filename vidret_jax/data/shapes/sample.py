@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draws the scripts of a corpus: attributes, places, times."""
 
 import dataclasses

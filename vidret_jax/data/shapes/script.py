@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What happens in each video of the `shapes` corpus, drawn from a seed.
 
 A `Script` is the whole truth about one clip: who acts when, on what ground,

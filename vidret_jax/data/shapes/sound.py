@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sound tracks of a script: one of eight kinds, at a varying pitch."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the `shapes` corpus is made of, and the words for it.
 
 Every list order is part of the corpus: class ids are positions.

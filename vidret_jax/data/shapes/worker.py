@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes single clips of a corpus, one per line of standard input.
 
   python -m vidret_jax.data.shapes.worker FOLDER < ids
