@@ -16,7 +16,9 @@ _COLUMNS = {
 }
 _STEPS = {
   'ranp_train_step': 'HGR + RANP, MSR-VTT sizes',
+  'ranp_train_step_huge_pages': 'the same, huge pages',
   'ranp_train_step_epic': 'HGR + RANP, EPIC-Kitchens-100 sizes',
+  'ranp_train_step_epic_huge_pages': 'the same, huge pages',
   'ranp_train_step_eao': 'EAO + RANP, MSR-VTT sizes',
 }
 

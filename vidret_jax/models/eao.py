@@ -189,13 +189,10 @@ class Eao(mined.Mined):
     self.fusion = Fusion(
       self.dim, self.heads, self.depth, self.mlp_ratio, self.cls_token, num
     )
-    self.place = (
-      Positions(
+    if self.positions:
+      self.place = Positions(
         self.dim, self.max_frames, self.max_words, num, name='positions'
       )
-      if self.positions
-      else None
-    )
     self.project = Projections(
       self.projection_dim,
       self.projection,
