@@ -178,7 +178,7 @@ def growth():
 
 
 # Blocks name functions of all these files.
-_TABLES = {**vars(tables_eercf), **vars(tables_ranp), **globals()}
+TABLES = {**vars(tables_eercf), **vars(tables_ranp), **globals()}
 
 
 def render(text):
@@ -186,7 +186,7 @@ def render(text):
 
   def make(match):
     name = match.group(1)
-    return f'<!-- table: {name} -->\n{_TABLES[name]()}\n<!-- end -->'
+    return f'<!-- table: {name} -->\n{TABLES[name]()}\n<!-- end -->'
 
   return re.sub(
     r'<!-- table: (\w+) -->\n.*?<!-- end -->', make, text, flags=re.DOTALL
