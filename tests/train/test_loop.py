@@ -78,6 +78,18 @@ def test_select_last_uses_the_last_weights(tmp_path):
   assert best['test/t2v_MnR'] != last['test/t2v_MnR']
 
 
+def test_patience_ends_training_and_knows_so_when_started_again(tmp_path):
+  # The mean rank falls, so the first of the epochs of five steps is the best.
+  c = config('best=val/t2v_MnR', 'patience=1', arg='epochs=6')
+  ended = loop.train(c, str(tmp_path))
+  rows = command.rows(tmp_path)
+  assert max(r['step'] for r in rows) == 15
+  loop.train(c, str(tmp_path))
+  again = command.rows(tmp_path)
+  assert [r for r in again if c.best in r] == [r for r in rows if c.best in r]
+  assert again[-1]['test/t2v_MnR'] == ended['test/t2v_MnR']
+
+
 def test_frozen_parameters_do_not_move(tmp_path):
   c = config("schedule=[('video/.*', None), ('.*', {'decay': 'constant'})]")
   loop.train(c, str(tmp_path))

@@ -17,6 +17,9 @@ DEFAULTS = dict(
   sharding=[('.*', 'replicate')],  # of the whole state; see `sharding.py`
   evals={},  # name -> dict(type, when, log_*, report, the evaluator's own)
   best=None,  # metric that ranks checkpoints, e.g. 'val/t2v_geom'; maximised
+  # Evaluations of `best` without a better one, after which training ends; None:
+  # never. Looked at between epochs; schedules know nothing of it.
+  patience=None,
   select='last',  # weights of the final evaluations: 'best' or 'last'
   init=dict(
     run=None,  # workdir of another run, to start from its selected weights
@@ -60,6 +63,8 @@ def resolve(config):
     )
   if config.select == 'best' and not config.best:
     raise cl.ConfigError("select='best' needs best='<evaluator>/<metric>'")
+  if config.patience is not None and not config.best:
+    raise cl.ConfigError("patience needs best='<evaluator>/<metric>'")
   if config.best:
     name = config.best.split('/')[0]
     training = [

@@ -147,8 +147,18 @@ def train(config, workdir, profile=None):
       writer.write(at, scalars)
       writer.write_times(at, bar.tell(at, scalars['train/loss']))
 
+  def waited():
+    """Whether `patience` ended: known from the checkpoints, so a run that was
+    stopped and one that went on decide alike."""
+    if config.patience is None:
+      return False
+    checkpoints.wait()
+    best = checkpoints.best_step()
+    every = eval_every[config.best.split('/')[0]]
+    return best is not None and (step - best) // every > config.patience
+
   try:
-    while step < total:
+    while step < total and not (step % epoch == 0 and waited()):
       trace.before(step, state)
       state, watch, scalars = update(state, watch, next(batches))
       step += 1
@@ -193,9 +203,10 @@ def train(config, workdir, profile=None):
 
     # ----------------------------------------- Final evaluations and report
     checkpoints.wait()
+    reached = step  # All steps, unless patience ended.
     if config.select == 'best':
       step = checkpoints.best_step()
-      if step != total:
+      if step != reached:
         del state  # Make room for the other one.
         state = checkpoints.restore(step)
     known = writers.at_step(writer.path, step) if chief else {}
@@ -208,7 +219,7 @@ def train(config, workdir, profile=None):
       f'{config.select} weights, step {step} of {total}',
       {k: v for k, v in known.items() if k.split('/')[0] in eval_every},
     )
-    writer.write(total, results, phase='final', weights_step=step)
+    writer.write(reached, results, phase='final', weights_step=step)
     return results
   finally:
     bar.close()

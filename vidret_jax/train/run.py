@@ -40,6 +40,10 @@ class Run:
     name = data.pop('name')
     self.source = cl.find('data', name, 'make')(view='pairs', **data)
     sizes = dict(getattr(self.source, 'sizes', {}))
+    if 'steps_per_epoch' in config.model:
+      sizes['steps_per_epoch'] = pipeline.steps_per_epoch(
+        len(self.source), config.input.batch_size, config.input.epoch_end
+      )
     fill_sizes(config, sizes, f'the dataset {name!r}')
     make = cl.find('models', config.system, 'make')
     try:
@@ -292,3 +296,17 @@ def fill_sizes(config, sizes, who):
         f'model.{key}={given}, but {who} has {size}; leave it None, and it is '
         'filled in'
       )
+
+
+def model_of(config):
+  """The model of a config whose data are not at hand.
+
+  Raises:
+    ConfigError, ValueError: no such system, or a bad option.
+  """
+  make = cl.find('models', config.system, 'make')
+  options = dict(cl.freeze(config.model))
+  if options.get('steps_per_epoch', 0) is None:
+    # It only decides when parts of a loss begin.
+    options['steps_per_epoch'] = 1
+  return make(**options)
