@@ -231,8 +231,19 @@ _WIDTHS = {
   'ViT': 1280,
   'Swin3D': 768,
 }
+
+
+def _reloclnet_spec(model, config):
+  del model
+  from benchmarks import clips  # It is made of this module.
+
+  return clips.spec(config)
+
+
 # System -> spec of its batches, where the dataset is not needed for it.
-SPECS = dict(ce=_ce_spec, eercf=_eercf_spec, ranp=_ranp_spec)
+SPECS = dict(
+  ce=_ce_spec, eercf=_eercf_spec, ranp=_ranp_spec, reloclnet=_reloclnet_spec
+)
 
 
 def network(config, videos, captions):

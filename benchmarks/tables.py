@@ -11,7 +11,7 @@ page in no other way; a test compares the two.
 import pathlib
 import re
 
-from benchmarks import tables_eercf, tables_ranp
+from benchmarks import tables_eercf, tables_ranp, tables_reloclnet
 from benchmarks.pieces import facts, grid, ranking, spread, stored
 
 PAGE = pathlib.Path(__file__).parent.parent / 'docs' / 'results.md'
@@ -178,7 +178,12 @@ def growth():
 
 
 # Blocks name functions of all these files.
-TABLES = {**vars(tables_eercf), **vars(tables_ranp), **globals()}
+TABLES = {
+  **vars(tables_eercf),
+  **vars(tables_ranp),
+  **vars(tables_reloclnet),
+  **globals(),
+}
 
 
 def render(text):

@@ -4,6 +4,8 @@ r"""Train step at the paper's MSR-VTT sizes, on random features or frames.
   python -m benchmarks.train_step
   python -m benchmarks.train_step --config configs/eercf_msrvtt.py \
       --config.input.batch_size=2 --config.model.dtype=float32
+  python -m benchmarks.train_step --config configs/reloclnet_tvr.py \
+      --config.model.steps_per_epoch=682
 
 Times the very program that the trainer compiles (loss, gradients, optimiser),
 once warm, and puts it beside what the machine can do: its matmul rate and its
@@ -26,7 +28,7 @@ import time
 import jax
 import numpy as np
 
-from benchmarks import collection, graph_captions, machine
+from benchmarks import clips, collection, graph_captions, machine
 from vidret_jax import config_lib, sharding
 from vidret_jax.train import defaults, optim
 from vidret_jax.train import state as state_lib
@@ -40,10 +42,11 @@ ORIGINAL = dict(
   hgr_msrvtt_graphs=(64, 1.85),
   hgr_epic_kitchens_graphs=(64, 1.59),
   eao_msrvtt_graphs=(8, 3.1),
+  reloclnet=(128, 6.8),
 )
 
-# Where sentences must be as long as published ones.
-SOURCES = dict(ranp=graph_captions.Graphs)
+# Where sentences or videos must be as long as published ones.
+SOURCES = dict(ranp=graph_captions.Graphs, reloclnet=clips.Clips)
 
 
 def size_of(tree):

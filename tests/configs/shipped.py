@@ -99,7 +99,24 @@ RANP = {
   'ranp_shapes.py:loss=triplet': None,
   'ranp_shapes.py:backbone=eao': None,
 }
-SPECS = {**CE, **EERCF, **RANP}
+RELOCLNET = {
+  'reloclnet_tvr.py': 7_765_650,
+  'reloclnet_tvr.py:ctx=video_sub': 7_764_106,
+  'reloclnet_tvr.py:ctx=video_tef': None,
+  'reloclnet_tvr.py:contrast=False,task=retrieval': None,
+  'reloclnet_tvr.py:task=localization': None,
+  'reloclnet_tvr.py:model=xml': None,
+  'reloclnet_tvr.py:model=xml,ctx=sub_tef': None,
+  'reloclnet_tvr.py:test': None,
+  'reloclnet_activitynet.py': None,
+  'reloclnet_charades.py': None,
+  'reloclnet_didemo.py': None,
+  'reloclnet_shapes.py': None,
+  'reloclnet_shapes.py:contrast=False': None,
+  'reloclnet_shapes.py:model=xml': None,
+  'reloclnet_shapes.py:ctx=sub_tef': None,
+}
+SPECS = {**CE, **EERCF, **RANP, **RELOCLNET}
 
 
 def load(spec, *changes):

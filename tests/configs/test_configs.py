@@ -14,6 +14,7 @@ MISSPELT = {
   'ce': ('margn', 'margin'),
   'eercf': ('max_frame', 'max_frames'),
   'ranp': ('sigm', 'sigma'),
+  'reloclnet': ('margn', 'margin'),
 }
 
 

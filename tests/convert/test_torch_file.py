@@ -5,6 +5,7 @@ from collections import OrderedDict
 import os
 import pickle
 import struct
+import sys
 import zipfile
 
 import numpy as np
@@ -279,6 +280,19 @@ def test_allowed_functions_cannot_be_changed(tmp_path):
     torch_file.read(zipped(tmp_path / 'x.pth', body))
 
 
+@pytest.mark.parametrize('put', [b'r\xff\xff\xff\x7f', b'p2147483647\n'])
+@pytest.mark.parametrize('kind', ['stream', 'zip'])
+def test_no_room_for_objects_that_are_not_there(tmp_path, kind, put):
+  """Python's unpickler would ask for 16 GB or 32 GB before it goes on."""
+  body, path = b'\x80\x02}' + put + b'.', tmp_path / 'x.pth'
+  if kind == 'zip':
+    zipped(path, body)
+  else:
+    write(path, Stream(body, {}).data)
+  with pytest.raises(TorchFileError, match='numbers an object 2147483647'):
+    torch_file.read(path)
+
+
 def test_object_arrays_are_refused(tmp_path):
   body = pickle.dumps(np.array([{}, 1], object), 2)
   with pytest.raises(TorchFileError):
@@ -297,7 +311,6 @@ def test_foreign_objects_keep_their_attributes(tmp_path):
   # Pickled by reference to this module, which the reader does not look up.
   Config.__module__, name = 'parse_config', Config.__module__
   try:
-    import sys
     import types
 
     sys.modules['parse_config'] = types.SimpleNamespace(Config=Config)
@@ -308,6 +321,43 @@ def test_foreign_objects_keep_their_attributes(tmp_path):
   got = torch_file.read(zipped(tmp_path / 'x.pth', body))['config']
   assert got._config == {'arch': 'CENet'} and got.resume is None
   assert 'parse_config.Config' in repr(got)
+
+
+def named(module, name, items):
+  """A pickle of a dict subclass, as protocol 2 writes one: no __init__."""
+  code = pickle.PROTO + b'\x02' + pickle.GLOBAL + f'{module}\n{name}\n'.encode()
+  e = torch_write._Emitter()
+  e._items(items)
+  again = pickle.EMPTY_DICT + bytes(e.code[2:]) + pickle.BUILD
+  code += pickle.EMPTY_TUPLE + pickle.NEWOBJ + bytes(e.code[2:]) + again
+  return code + pickle.STOP
+
+
+def test_dicts_with_attributes(tmp_path):
+  items = dict(a=1, update='not the method', __class__='x')
+  body = named('easydict', 'EasyDict', items)
+  got = torch_file.read(zipped(tmp_path / 'x.ckpt', body))
+  assert got == items and isinstance(got, torch_file.EasyDict)
+  assert not vars(got)  # Nothing of the file reaches the object.
+  assert type(got) is not torch_file.EasyDict
+  assert 'easydict' not in sys.modules
+
+  torch_write.write(tmp_path / 'y.ckpt', dict(config=got))
+  again = torch_file.read(tmp_path / 'y.ckpt')['config']
+  assert again == items and isinstance(again, torch_file.EasyDict)
+
+
+def test_other_dicts_are_not_imported(tmp_path):
+  body = named('addict', 'Dict', dict(a=1))
+  got = torch_file.read(zipped(tmp_path / 'x.ckpt', body))
+  assert isinstance(got, Bag) and got.items == [('a', 1)]
+
+
+def test_the_class_of_a_dict_cannot_be_changed(tmp_path):
+  # BUILD on the class itself.
+  body = b'\x80\x02ceasydict\nEasyDict\n}X\x01\x00\x00\x00aK\x01sb.'
+  with pytest.raises(TorchFileError):
+    torch_file.read(zipped(tmp_path / 'x.ckpt', body))
 
 
 def test_values_that_cannot_be_written(tmp_path):

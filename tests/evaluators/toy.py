@@ -10,11 +10,13 @@ import jax
 import numpy as np
 
 from tests.evaluators.two_stage_problem import Problem
+from tests.search import toy_moments
 from vidret_jax import sharding
 from vidret_jax.data import source as source_lib
 from vidret_jax.evaluators import (
   graded,
   mean_loss,
+  moments,
   retrieval,
   two_stage_options,
 )
@@ -168,6 +170,34 @@ def two_stages(mesh, folder):
   return out
 
 
+def moments_in_videos(mesh, folder):
+  """Results of a search for moments, and what it found; writes its page."""
+  p = toy_moments.Problem()
+  variables = jax.device_put(p.variables, sharding.replicated(mesh))
+  judge = moments.Evaluator(
+    p.model,
+    mesh,
+    queries=p.queries,
+    items=p.items,
+    search=dict(videos=4, alpha=3.0, keep=20, max_length=6, nms=0.5),
+    query_block=16,
+    item_block=8,
+    bank_bytes=0,
+    predictions='json',
+  )
+  result = judge.run(variables)
+  judge.report(variables, folder)
+  found = judge.found
+  places = (found.videos, found.items, found.spans, found.own_spans)
+  return {
+    'moments': result,
+    'moments_found': [x.tolist() for x in places],
+    'moment_scores': [
+      x.round(4).tolist() for x in (found.scores, found.own_scores)
+    ],
+  }
+
+
 def main():
   """Evaluates on all devices of all processes; the first one writes."""
   sharding.start_processes()
@@ -207,6 +237,7 @@ def main():
   out['graded'] = judge.run(variables)
   judge.report(variables, pathlib.Path(sys.argv[1]) / 'graded')
   out.update(two_stages(mesh, pathlib.Path(sys.argv[1])))
+  out.update(moments_in_videos(mesh, pathlib.Path(sys.argv[1]) / 'moments'))
   out['loss'] = mean_loss.Evaluator(model, mesh, pairs=pairs, batch_size=8).run(
     variables
   )

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of losses/contrastive.py against the formulas in float64."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,10 +10,17 @@ import pytest
 
 from vidret_jax.losses import contrastive
 
+pytestmark = pytest.mark.usefixtures('quick_compiler')
+
 RNG = np.random.default_rng(0)
 LOGITS = (10 * RNG.normal(size=(6, 6))).astype('f')
 TEXT, VIDEO = RNG.normal(size=(2, 6, 7)).astype('f')
 WHERE = np.array([True, False, True, True, False, True])
+
+
+@functools.cache
+def slope(loss, argnums=0):
+  return jax.jit(jax.value_and_grad(loss, argnums=argnums))
 
 
 def cross_entropy(s):
@@ -35,6 +44,20 @@ def pearson(text, video):
   return total
 
 
+def both_ways(s):
+  s, total = np.float64(s), 0.0
+  for i in range(len(s)):
+    together = np.concatenate([s[i], s[:, i]])
+    total += np.log(np.exp(together).sum()) - s[i, i]
+  return total / len(s)
+
+
+SQUARE = {
+  contrastive.symmetric_cross_entropy: symmetric,
+  contrastive.both_ways: both_ways,
+}
+
+
 def test_symmetric_cross_entropy():
   got = contrastive.symmetric_cross_entropy(jnp.asarray(LOGITS))
   np.testing.assert_allclose(got, symmetric(LOGITS), rtol=1e-5)
@@ -42,18 +65,20 @@ def test_symmetric_cross_entropy():
 
 def test_large_logits_stay_finite():
   s = 1e4 * LOGITS
-  loss, grad = jax.value_and_grad(contrastive.symmetric_cross_entropy)(s)
-  assert np.isfinite(loss) and np.isfinite(grad).all()
+  for objective in SQUARE:
+    loss, grad = slope(objective)(s)
+    assert np.isfinite(loss) and np.isfinite(grad).all()
 
 
-def test_excluded_pairs_influence_nothing():
+@pytest.mark.parametrize('objective', SQUARE)
+def test_excluded_pairs_influence_nothing(objective):
   rest = np.where(WHERE[:, None] & WHERE, LOGITS, np.nan)
   small = LOGITS[np.ix_(WHERE, WHERE)]
-  loss = jax.value_and_grad(contrastive.symmetric_cross_entropy)
+  loss = slope(objective)
   got, grad = loss(jnp.asarray(rest), jnp.asarray(WHERE))
   want, want_grad = loss(jnp.asarray(small))
   np.testing.assert_allclose(got, want, rtol=1e-6)
-  np.testing.assert_allclose(got, symmetric(small), rtol=1e-5)
+  np.testing.assert_allclose(got, SQUARE[objective](small), rtol=1e-5)
   full = np.zeros_like(LOGITS)
   full[np.ix_(WHERE, WHERE)] = want_grad
   np.testing.assert_allclose(grad, full, atol=1e-7)
@@ -63,17 +88,31 @@ def test_no_pair_is_no_loss():
   none = np.zeros(6, bool)
   for loss, args in (
     (contrastive.symmetric_cross_entropy, (LOGITS,)),
+    (contrastive.both_ways, (LOGITS,)),
     (contrastive.pearson, (TEXT, VIDEO)),
   ):
-    value, grads = jax.value_and_grad(loss)(*args, where=none)
+    value, grads = slope(loss)(*args, where=none)
     assert np.isfinite(value)
     assert not np.asarray(grads).any()
-  assert not contrastive.symmetric_cross_entropy(LOGITS, none)
+  for objective in SQUARE:
+    assert not objective(LOGITS, none)
 
 
-def test_not_square():
+@pytest.mark.parametrize('objective', SQUARE)
+def test_not_square(objective):
   with pytest.raises(ValueError, match=r'square matrix, found \(6, 5\)'):
-    contrastive.symmetric_cross_entropy(LOGITS[:, :5])
+    objective(LOGITS[:, :5])
+
+
+def test_both_ways():
+  got = contrastive.both_ways(jnp.asarray(LOGITS))
+  np.testing.assert_allclose(got, both_ways(LOGITS), rtol=1e-5)
+
+
+def test_a_single_pair_meets_itself_twice():
+  loss, grad = slope(contrastive.both_ways)(LOGITS[:1, :1])
+  np.testing.assert_allclose(loss, np.log(2), rtol=1e-6)
+  np.testing.assert_allclose(grad, [[0]], atol=1e-7)
 
 
 def test_pearson():
@@ -89,7 +128,7 @@ def test_pearson_divides_by_all_rows():
 
 def test_excluded_rows_do_not_correlate():
   text, video = (np.where(WHERE[:, None], x, np.nan) for x in (TEXT, VIDEO))
-  loss = jax.value_and_grad(contrastive.pearson, argnums=(0, 1))
+  loss = slope(contrastive.pearson, argnums=(0, 1))
   got, grads = loss(text, video, WHERE)
   want, want_grads = loss(TEXT[WHERE], VIDEO[WHERE])
   np.testing.assert_allclose(got, want, rtol=1e-5)
@@ -109,7 +148,7 @@ def test_constant_columns_correlate_with_nothing(constant, masked):
   text[:, 1] = constant
   video[:, 4] = constant
   video[:, 1] = constant
-  loss = jax.value_and_grad(contrastive.pearson, argnums=(0, 1))
+  loss = slope(contrastive.pearson, argnums=(0, 1))
   got, grads = loss(text, video, where)
   rest = [d for d in range(text.shape[1]) if d not in (1, 4)]
   want = pearson(text[where][:, rest], video[where][:, rest]) + 2
@@ -127,7 +166,77 @@ def test_small_deviations_still_correlate():
 
 
 def test_a_single_pair_is_finite():
-  loss = jax.value_and_grad(contrastive.pearson)
+  loss = slope(contrastive.pearson)
   value, grad = loss(TEXT[:1], VIDEO[:1])
   assert value == TEXT.shape[1]
   assert not np.asarray(grad).any()
+
+
+CLIPS = RNG.normal(size=(6, 9, 7)).astype('f')
+QUERY = RNG.normal(size=(6, 7)).astype('f')
+LENGTHS = np.array([9, 4, 6, 3, 9, 1])
+MASK = np.arange(9) < LENGTHS[:, None]
+# Row 3 has no clip outside of its moment, row 5 only one clip.
+SPANS = np.array([[2, 5], [3, 3], [0, 2], [0, 2], [7, 8], [0, 0]])
+MATCH = (np.arange(9) >= SPANS[:, :1]) & (np.arange(9) <= SPANS[:, 1:])
+
+
+def frame(clips, query, match, mask):
+  total = 0.0
+  for rows, q, inside, valid in zip(np.float64(clips), query, match, mask):
+    raw = rows @ q
+    positive = (np.log(2) - np.logaddexp(0, -raw))[inside]
+    outside = valid & ~inside
+    negative = (np.logaddexp(0, -raw) + raw - np.log(2))[outside]
+    total += negative.sum() / max(outside.sum(), 1)
+    total -= positive.sum() / max(inside.sum(), 1)
+  return total / len(clips)
+
+
+def test_frame():
+  got = contrastive.frame(CLIPS, QUERY, MATCH, MASK)
+  want = frame(CLIPS, QUERY, MATCH, MASK)
+  np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def test_frame_of_large_products_is_finite():
+  loss, grads = slope(contrastive.frame, argnums=(0, 1))(
+    1e3 * CLIPS, 1e3 * QUERY, MATCH, MASK
+  )
+  assert np.isfinite(loss) and all(np.isfinite(g).all() for g in grads)
+
+
+def test_excluded_clips_and_rows_influence_no_frame():
+  used = MASK & WHERE[:, None]
+  clips = np.where(used[..., None], CLIPS, np.nan)
+  query = np.where(WHERE[:, None], QUERY, np.inf)
+  mask = MASK | ~WHERE[:, None]
+  loss = slope(contrastive.frame, argnums=(0, 1))
+  got, grads = loss(clips, query, MATCH, mask, WHERE)
+  small = [x[WHERE] for x in (CLIPS, QUERY, MATCH, MASK)]
+  want, want_grads = loss(*small)
+  np.testing.assert_allclose(got, want, rtol=1e-6)
+  for grad, want_grad in zip(grads, want_grads):
+    np.testing.assert_allclose(grad[WHERE], want_grad, rtol=1e-5, atol=1e-7)
+    assert not np.asarray(grad)[~WHERE].any()
+  assert not np.asarray(grads[0])[~used].any()
+
+
+def test_no_row_has_no_frame():
+  loss, grad = slope(contrastive.frame)(
+    np.nan * CLIPS, QUERY, MATCH, MASK, np.zeros(6, bool)
+  )
+  assert loss == 0 and not grad.any()
+
+
+def test_frame_in_half_precision_is_summed_in_float32():
+  clips, query = (jnp.asarray(x, jnp.bfloat16) for x in (CLIPS, QUERY))
+  got = contrastive.frame(clips, query, MATCH, MASK)
+  assert got.dtype == jnp.float32
+  clips, query = (np.asarray(x, np.float64) for x in (clips, query))
+  np.testing.assert_allclose(got, frame(clips, query, MATCH, MASK), rtol=1e-5)
+
+
+def test_shapes_of_frame_are_checked():
+  with pytest.raises(ValueError, match=r'clips \(6, 9, 7\) with .*\(6, 8\)'):
+    contrastive.frame(CLIPS, QUERY, MATCH[:, :8], MASK)

@@ -77,7 +77,7 @@ def _jobs(root):
 
 def _endings(pattern, known):
   """Lists what stands for the star in the files of a folder."""
-  start, end = pattern.split('*')
+  start, end = pattern.rpartition('/')[2].split('*')
 
   def lister(root):
     found = {p.name[len(start) : -len(end)] for p in root.glob(pattern)}
@@ -92,6 +92,12 @@ def _models(pattern, known):
   return lambda root: [n for n in lister(root) if not n.startswith('train_')]
 
 
+def _forwards(root):
+  """What stands behind 'forward' in files of whole passes: '', '_short'."""
+  found = _endings('forward*.npz', ('', '_short'))(root)
+  return [name for name in found if name != '_grads']
+
+
 # System -> fixture -> what of its folder a test is run for.
 LISTS = {
   'ce': {
@@ -104,6 +110,10 @@ LISTS = {
     'trained': _endings('eercf_*_forward.npz', ('a', 'b')),
     'towers': _endings('clip_*_encode.npz', ('c',)),
     'public_towers': _endings('clip_*_public.npz', ('c',)),
+  },
+  'reloclnet': {
+    'forward_name': _forwards,
+    'xml_name': _endings('xml/*_forward.npz', ('xml', 'xml_single')),
   },
   'ranp': {
     'hgr_name': _models('hgr_*.pth', _HGR),

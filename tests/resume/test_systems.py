@@ -12,12 +12,14 @@ from tests.train.tiny import command
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope='module', params=['ce', 'eercf', 'ranp'])
+@pytest.fixture(scope='module', params=['ce', 'eercf', 'ranp', 'reloclnet'])
 def config(request, tmp_path_factory):
   """The config; compiled programs are kept between the processes."""
   root = tmp_path_factory.mktemp(request.param)
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv('VIDRET_DATA_DIR', str(root / 'data'))
+    # Little runs here; compiling is the work.
+    patch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
     yield f'tests/train/tiny/{request.param}.py:cache={root}/xla'
 
 
@@ -66,6 +68,9 @@ def close(workdir, alone):
         np.testing.assert_allclose(row[key], value, atol=0.2, err_msg=key)
       elif key.split('_')[-1].startswith('R@'):
         np.testing.assert_allclose(row[key], value, atol=8.4, err_msg=key)
+      elif key.split('/')[-1].startswith(('VCMR_0', 'SVMR_0', 'VR_r')):
+        # Of all 22 queries of the tiny splits, two.
+        np.testing.assert_allclose(row[key], value, atol=9.1, err_msg=key)
   print('largest relative difference of a loss or gradient norm', worst)
 
 

@@ -214,3 +214,35 @@ def test_the_watch_names_trained_tensors_only():
   bad = {n for n, s in zip(names, watch.squares) if not np.isfinite(s)}
   assert len(watch.squares) == len(names) and int(watch.step) == 1
   assert bad and all(n >= 'layer_4' for n in bad)
+
+
+def test_the_plan_of_a_batch_decides_how_it_is_computed():
+  """Of two ways with the same loss, the one that the model asks for runs."""
+
+  class Planned(base.Retriever):
+    plans = 2
+
+    @nn.nowrap
+    def plan(self, batch):
+      return (batch['x'].sum() > 0).astype(jnp.int32)
+
+    @nn.compact
+    def loss(self, batch, *, step, train, plan=0):
+      w = self.param('w', nn.initializers.ones, ())
+      way = (w, 0.5 * (w + w))[plan]
+      return jnp.sum(way * batch['x']), {'way': jnp.float32(plan)}
+
+  model, tx = Planned(), optax.sgd(0.1)
+  batch = {'x': jnp.array([1.0, 2.0])}
+  variables = model.init(
+    jax.random.key(0), batch, step=0, train=False, method='loss'
+  )
+  state = state_lib.start(variables, tx)
+  update = jax.jit(step_lib.make(model, tx, lambda step: {'': 0.1}, 0))
+  watch = step_lib.new_watch(
+    state.params, sharding.replicated(sharding.make_mesh())
+  )
+  for sign, way in ((1, 1), (-1, 0)):
+    new, _, scalars = update(state, watch, {'x': sign * batch['x']})
+    assert int(scalars['train/way']) == way
+    assert float(new.params['w']) == pytest.approx(1 - sign * 0.3)

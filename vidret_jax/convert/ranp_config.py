@@ -4,6 +4,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from vidret_jax.convert import fields
 from vidret_jax.convert.rules import CheckpointMismatch
 from vidret_jax.models import mined, ranp
 
@@ -11,7 +12,6 @@ _DIRECTIONS = {'bi': 'bi', 'i2t': 'v2t', 't2i': 't2v'}
 _LEVELS = ('fused', 'sentence', 'verb', 'noun')
 # Of the code, where a run of it has not written the key.
 _TEMPERATURE, _MARGIN_POS = 0.05, 0.2
-_HUGE = 2**31
 # Options that no shape shows and that training does not hide either.
 _COMPARED = dict(hgr=('fusion', 'sigma'), eao=('heads', 'words'), vse=())
 
@@ -20,68 +20,11 @@ class ConfigMismatch(CheckpointMismatch):
   """An upstream config that describes a network we do not have."""
 
 
-class _Node:
-  """A part of a `model.json` that knows its place and checks its values."""
+class _Node(fields.Fields):
+  """A part of a `model.json`."""
 
-  def __init__(self, values, place):
-    if not isinstance(values, Mapping):
-      raise ConfigMismatch(
-        f'{place}: expected an object, found {type(values).__name__}.'
-      )
-    self._values, self._place = values, place
-
-  def __contains__(self, key):
-    return key in self._values
-
-  def node(self, key):
-    return _Node(self.any(key), f'{self._place}.{key}')
-
-  def any(self, key, *default):
-    if key in self._values:
-      return self._values[key]
-    if default:
-      return default[0]
-    raise ConfigMismatch(
-      f'{self._place}: key {key!r} is missing. Take the model.json that '
-      'upstream writes into the folder of a run.'
-    )
-
-  def number(self, key, *default, at_least=0.0):
-    value = self.any(key, *default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-      raise self.bad(key, value, 'a number')
-    if not at_least <= value < _HUGE:
-      raise self.bad(key, value, f'at least {at_least:g}, and no huge number')
-    return float(value)
-
-  def whole(self, key, *default, at_least=1):
-    value = self.number(key, *default, at_least=at_least)
-    if value != int(value):
-      raise self.bad(key, value, 'a whole number')
-    return int(value)
-
-  def flag(self, key, *default):
-    value = self.any(key, *default)
-    if not isinstance(value, bool):
-      raise self.bad(key, value, 'true or false')
-    return value
-
-  def choice(self, key, choices):
-    value = self.any(key)
-    if not isinstance(value, str) or value not in choices:
-      raise self.bad(key, value, f'one of {", ".join(map(repr, choices))}')
-    return value
-
-  def only(self, key, value, *default):
-    """Raises unless the value is the one that this network has."""
-    found = self.any(key, *default)
-    if found != value or isinstance(found, bool) != isinstance(value, bool):
-      raise self.bad(key, found, f'{value!r}: another network')
-
-  def bad(self, key, value, expected):
-    return ConfigMismatch(
-      f'{self._place}.{key} is {str(value)[:60]!r}, expected {expected}.'
-    )
+  error = ConfigMismatch
+  hint = 'Take the model.json that upstream writes into the folder of a run.'
 
 
 def family(config: Mapping) -> str:

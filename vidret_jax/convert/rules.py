@@ -14,6 +14,10 @@ import re
 import numpy as np
 
 Shape = tuple[int, ...]
+_ADVICE = (
+  'Take the config that belongs to the checkpoint (upstream writes config.json '
+  'beside it), or set model.* to its widths.'
+)
 
 
 class CheckpointMismatch(ValueError):
@@ -183,6 +187,7 @@ def to_flax(
   *,
   ignore: Iterable[str] = (),
   source: str = 'checkpoint',
+  advice: str = '',
 ) -> tuple[dict, Report]:
   """Converts a state dict to Flax variables.
 
@@ -192,6 +197,7 @@ def to_flax(
     expected: tree of arrays or ShapeDtypeStructs: the model's variables.
     ignore: regular expressions of keys to leave out.
     source: file name, for messages.
+    advice: what to do about a mismatch, in place of the usual text.
 
   Returns:
     The variables, of the expected dtypes, and a report.
@@ -223,7 +229,9 @@ def to_flax(
       continue
     out[rule.leaf] = np.array(array, want.dtype, order='C')
   if missing or extra or wrong:
-    raise CheckpointMismatch(mismatch(source, missing, extra, wrong))
+    raise CheckpointMismatch(
+      mismatch(source, missing, extra, wrong, advice or _ADVICE)
+    )
   return unflatten(out), report(rules, state, out, ignored, filled)
 
 
@@ -288,8 +296,7 @@ def mismatch(
   missing: Sequence[str],
   extra: Sequence[str],
   wrong: Sequence[str],
-  advice: str = 'Take the config that belongs to the checkpoint (upstream '
-  'writes config.json beside it), or set model.* to its widths.',
+  advice: str = _ADVICE,
 ) -> str:
   """What is wrong with a checkpoint, by kind, and what to do."""
   return (

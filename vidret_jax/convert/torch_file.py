@@ -3,8 +3,9 @@
 
 Both serialisations are understood: the stream of PyTorch before 1.6 and the
 zip archive since. A pickle can name any function of any installed module; this
-reader resolves the dozen names that rebuild arrays to code of its own, and
-every other name to an inert `Bag` that keeps the arguments and attributes.
+reader resolves the dozen names that rebuild arrays to code of its own, the
+dict with attributes of `easydict` to a plain one, and every other name to an
+inert `Bag` that keeps the arguments and attributes.
 """
 
 from collections import OrderedDict
@@ -12,6 +13,7 @@ import io
 import math
 import os
 import pickle
+import pickletools
 import struct
 import zipfile
 
@@ -46,9 +48,15 @@ class Bag:
   module = ''
   name = ''
 
+  def __new__(cls, *args, **kwargs):
+    # Pickles of protocol 2 and later make objects without __init__.
+    bag = super().__new__(cls)
+    bag.args, bag.kwargs = args, kwargs
+    bag.items = []
+    return bag
+
   def __init__(self, *args, **kwargs):
-    self.args, self.kwargs = args, kwargs
-    self.items = []
+    pass
 
   def __setstate__(self, state):
     if isinstance(state, tuple) and len(state) == 2:
@@ -72,6 +80,16 @@ class Bag:
 
   def __repr__(self):
     return f'<{self.module}.{self.name}, not imported>'
+
+
+class EasyDict(dict):
+  """Stands in for `easydict.EasyDict`, whose attributes are its items.
+
+  `torch_write` writes it under the name of the original.
+  """
+
+  def __setstate__(self, state):
+    """Ignores the attributes: they repeat the items."""
 
 
 class _Call:
@@ -181,6 +199,9 @@ class _Unpickler(pickle.Unpickler):
       return _Call(_CALLS[module, name])
     if module in ('torch', 'torch.storage') and name in STORAGES:
       return STORAGES[name]
+    if (module, name) == ('easydict', 'EasyDict'):
+      # A class of its own: pickles can change the classes they name.
+      return type('EasyDict', (EasyDict,), {})
     return type('Bag', (Bag,), dict(module=module, name=name))
 
   def persistent_load(self, pid):
@@ -190,6 +211,17 @@ class _Unpickler(pickle.Unpickler):
     if kind != 'storage' or not isinstance(rest[0], np.dtype):
       raise TorchFileError(f'storage of unknown type {pid!r}')
     return self._storage(*rest)
+
+
+def _load(file, storage=None):
+  """The object of the next pickle in a seekable file."""
+  start = file.tell()
+  for opcode, number, place in pickletools.genops(file):
+    # The unpickler makes room for as many objects as a number promises.
+    if opcode.name in ('PUT', 'LONG_BINPUT') and number > place:
+      raise TorchFileError(f'the pickle numbers an object {number}')
+  file.seek(start)
+  return _Unpickler(file, storage).load()
 
 
 def read(path: str | os.PathLike):
@@ -265,7 +297,7 @@ def _read_zip(path):
         ).astype(dtype)
       return storages[key]
 
-    return _Unpickler(io.BytesIO(archive.read(pickles[0])), storage).load()
+    return _load(io.BytesIO(archive.read(pickles[0])), storage)
 
 
 def _ordered(dtype, order):
@@ -279,11 +311,11 @@ def _ordered(dtype, order):
 
 def _read_stream(file, total):
   """The older format: five pickles, then the storages one after another."""
-  if _Unpickler(file).load() != _MAGIC:
+  if _load(file) != _MAGIC:
     raise TorchFileError('no torch file: wrong magic number')
-  if _Unpickler(file).load() != _PROTOCOL:
+  if _load(file) != _PROTOCOL:
     raise TorchFileError('torch file of an unknown protocol')
-  if not _Unpickler(file).load().get('little_endian', True):
+  if not _load(file).get('little_endian', True):
     raise TorchFileError('written on a big-endian machine')
   storages = {}
 
@@ -302,8 +334,8 @@ def _read_stream(file, total):
 
   # The object comes before the values: its arrays are views of storages that
   # are filled below.
-  obj = _Unpickler(file, storage).load()
-  for key in _Unpickler(file).load():
+  obj = _load(file, storage)
+  for key in _load(file):
     target = storages[key]
     (count,) = struct.unpack('<q', file.read(8))
     if count != target.size:

@@ -15,7 +15,7 @@ import zipfile
 
 import numpy as np
 
-from vidret_jax.convert.torch_file import STORAGES
+from vidret_jax.convert.torch_file import STORAGES, EasyDict
 
 _NAMES = {dtype: name for name, dtype in STORAGES.items()}
 
@@ -61,8 +61,19 @@ class _Emitter:
     if isinstance(x, OrderedDict):
       self._global('collections', 'OrderedDict')
       self.code += pickle.EMPTY_TUPLE + pickle.REDUCE
+    elif isinstance(x, EasyDict):
+      self._global('easydict', 'EasyDict')
+      self.code += pickle.EMPTY_TUPLE + pickle.NEWOBJ
     else:
       self.code += pickle.EMPTY_DICT
+    self._items(x)
+    if isinstance(x, EasyDict):
+      # Its attributes, which unpickling does not make from the items.
+      self.code += pickle.EMPTY_DICT
+      self._items(x)
+      self.code += pickle.BUILD
+
+  def _items(self, x):
     self.code += pickle.MARK
     for key, item in x.items():
       self.value(key)
@@ -106,6 +117,9 @@ class _Emitter:
 
 def write(path: str | os.PathLike, obj) -> None:
   """Writes an object so that `torch.load(path, weights_only=True)` reads it.
+
+  A `torch_file.EasyDict` in it needs the package easydict, and
+  `weights_only=False`, as files of the code that pickles such dicts do.
 
   Args:
     path: the file; it appears whole or not at all.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Folders of records that TFDS writes once and that are then only read."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 import contextlib
 import io
 import json
@@ -53,6 +53,47 @@ def is_written(
         f'{file.stat().st_size} now. Run prepare again with --overwrite.'
       )
   return True
+
+
+def require(
+  folder: pathlib.Path,
+  beside: Sequence[str],
+  *,
+  dataset: str,
+  root: pathlib.Path,
+  source: str,
+) -> None:
+  """Refuses to open records that are not there, or only in part.
+
+  Args:
+    folder: of the records.
+    beside: names of files that lie beside them.
+    dataset: name, for errors, as are the next two.
+    root: folder that the records are made from.
+    source: where its files are published.
+
+  Raises:
+    MissingRecords: they were not written, or not to the end.
+  """
+  if not folder.exists():
+    there = 'is there' if root.is_dir() else 'is not there'
+    partial = sorted(folder.parent.glob(f'incomplete.*_{folder.name}'))
+    found = f'  found an unfinished {partial[0].name}\n' if partial else ''
+    raise store.MissingRecords(
+      f'{dataset}: no records for this config.\n'
+      f'  expected: {folder}\n{found}'
+      f'  they are made from: {root} (which {there})\n'
+      f'  published: {source}\n'
+      '  next: python -m vidret_jax.tools.prepare --config <your config> '
+      '[--manual_dir <folder of the published files>]'
+    )
+  store.check_complete(str(folder))
+  for name in ('metadata.json', *beside):
+    if not (folder / name).is_file():
+      raise store.MissingRecords(
+        f'{folder} is half written: {name} is missing. Delete the folder and '
+        'rebuild it: python -m vidret_jax.tools.prepare'
+      )
 
 
 def write(builder: Any) -> None:

@@ -3,12 +3,12 @@
 
 from collections.abc import Mapping, Sequence
 import csv
-import os
 import pathlib
 
 import numpy as np
 
 from vidret_jax.data import source as source_lib
+from vidret_jax.data import whole_files
 from vidret_jax.evaluators import whole_scores
 from vidret_jax.metrics import graded
 
@@ -37,7 +37,10 @@ def write(
     'scores' if name == whole_scores.SCORE else name: x
     for name, x in scores.items()
   }
-  with _whole(path) as draft, open(draft, 'wb') as file:
+  with (
+    whole_files.partial(path, overwrite=True) as draft,
+    open(draft, 'wb') as file,
+  ):
     np.savez(
       file,
       query_ids=np.array(queries.ids),
@@ -76,12 +79,15 @@ def write_legacy(
     vid_names=list(item_ids), cap_names=list(texts), scores=np.asarray(found)
   )
   path = folder / f'{stem}.npy'
-  with _whole(path) as draft, open(draft, 'wb') as file:
+  with (
+    whole_files.partial(path, overwrite=True) as draft,
+    open(draft, 'wb') as file,
+  ):
     np.save(file, np.array(content, dtype=object))
   row = upstream_names(results)
   if by_level:  # HGR prints nDCG and mAP, and keeps them out of the table.
     row = {k: x for k, x in row.items() if '_' not in k}
-  with _whole(folder / 'scores.csv') as draft:
+  with whole_files.partial(folder / 'scores.csv', overwrite=True) as draft:
     with open(draft, 'w', newline='') as file:
       table = csv.writer(file, lineterminator='\n')
       table.writerow(row)
@@ -106,20 +112,3 @@ def upstream_names(results: Mapping[str, float]) -> dict[str, float]:
       if name.format(metric) in results:
         out[f'{metric}_{side}'] = results[name.format(metric)] / 100
   return out
-
-
-class _whole:  # pylint: disable=invalid-name
-  """A draft beside a file, which it replaces when it is complete."""
-
-  def __init__(self, path):
-    self._path, self._draft = path, path.with_name(f'{path.name}.part')
-
-  def __enter__(self):
-    self._path.parent.mkdir(parents=True, exist_ok=True)
-    return self._draft
-
-  def __exit__(self, kind, *_):
-    if kind is None:
-      os.replace(self._draft, self._path)
-    else:
-      self._draft.unlink(missing_ok=True)

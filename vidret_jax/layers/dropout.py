@@ -32,9 +32,13 @@ class Dropout(nn.Module):
     """x in training, thinned; else x."""
     if not train or not self.rate:
       return x
-    bits = hashed_bits(self.make_rng('dropout'), x.shape)
-    kept = bits >= np.uint32(round(self.rate * 2**32))
-    return jnp.where(kept, x / (1 - self.rate), jnp.zeros((), x.dtype))
+    return drop(x, self.make_rng('dropout'), self.rate)
+
+
+def drop(x: Array, key: Array, rate: float) -> Array:
+  """x with elements zeroed at `rate`, and the others scaled."""
+  kept = hashed_bits(key, x.shape) >= np.uint32(round(rate * 2**32))
+  return jnp.where(kept, x / (1 - rate), jnp.zeros((), x.dtype))
 
 
 def hashed_bits(key: Array, shape: tuple[int, ...]) -> Array:

@@ -2,6 +2,7 @@
 """Affine maps with PyTorch's initialisation, and the numerics of a model."""
 
 import dataclasses
+import math
 
 import flax.linen as nn
 import jax
@@ -42,10 +43,17 @@ class Numerics:
     return jnp.promote_types(self.dtype, jnp.float32)
 
   def dot(self, x: Array, kernel: Array) -> Array:
-    """x @ kernel in `dtype`."""
-    return jnp.dot(
-      x.astype(self.dtype), kernel.astype(self.dtype), precision=self.precision
+    """x @ kernel in `dtype`.
+
+    The product is one of two matrices: with more axes XLA's CPU backend
+    transposes in the backward pass, a third of the time.
+    """
+    y = jnp.dot(
+      x.astype(self.dtype).reshape(math.prod(x.shape[:-1]), x.shape[-1]),
+      kernel.astype(self.dtype),
+      precision=self.precision,
     )
+    return y.reshape(*x.shape[:-1], kernel.shape[-1])
 
   def kernel_init(self, fan_in: int):
     if self.linear_init == 'xavier':

@@ -27,21 +27,103 @@ def symmetric_cross_entropy(
   Returns:
     A scalar, zero where no pair is valid.
   """
-  n = logits_qv.shape[0]
-  if logits_qv.shape != (n, n):
-    raise ValueError(
-      'symmetric_cross_entropy needs matched pairs on a diagonal: expected a '
-      f'square matrix, found {tuple(logits_qv.shape)}.'
-    )
-  if where is None:
-    where = jnp.ones((n,), bool)
-  # An excluded pair meets only itself, at zero: nothing that is not finite
-  # reaches the gradient.
-  alone = jnp.where(jnp.eye(n, dtype=bool), 0.0, -jnp.inf)
-  logits_qv = jnp.where(masks.pair_mask(where), logits_qv, alone)
+  logits_qv, where = _pairs('symmetric_cross_entropy', logits_qv, where)
   own = jnp.diagonal(logits_qv)
   cost = jax.nn.logsumexp(logits_qv, 1) + jax.nn.logsumexp(logits_qv, 0)
   return masks.masked_mean(cost - 2 * own, where, 0) / 2
+
+
+def both_ways(scores_qv: Array, where: Array | None = None) -> Array:
+  """One softmax over the row and the column of each pair, mean over pairs.
+
+    mean_i [ logsumexp(R_i0 .. R_i,n-1, R_0i .. R_n-1,i) - R_ii ]
+
+  The true pair is in both and counts twice, which the paper's formula does not
+  have; other queries of the same video are negatives. VideoCL of ReLoCLNet
+  (Zhang et al., SIGIR 2021, https://arxiv.org/abs/2105.06247).
+
+  Args:
+    scores_qv: [n, n], without a temperature.
+    where: bool [n], valid pairs.
+
+  Returns:
+    A scalar: log 2 for a single pair, zero where no pair is valid.
+  """
+  scores_qv, where = _pairs('both_ways', scores_qv, where)
+  own = jnp.diagonal(scores_qv)
+  rows, columns = (jax.nn.logsumexp(scores_qv, axis) for axis in (1, 0))
+  return masks.masked_mean(jnp.logaddexp(rows, columns) - own, where, 0)
+
+
+def _pairs(name: str, scores_qv: Array, where: Array | None):
+  """Scores among valid pairs, and which those are; shapes are checked.
+
+  An excluded pair meets only itself, at zero: nothing that is not finite
+  reaches the gradient.
+  """
+  n = scores_qv.shape[0]
+  if scores_qv.shape != (n, n):
+    raise ValueError(
+      f'{name} needs matched pairs on a diagonal: expected a square matrix, '
+      f'found {tuple(scores_qv.shape)}.'
+    )
+  if where is None:
+    where = jnp.ones((n,), bool)
+  alone = jnp.where(jnp.eye(n, dtype=bool), 0.0, -jnp.inf)
+  return jnp.where(masks.pair_mask(where), scores_qv, alone), where
+
+
+def frame(
+  clips: Array,
+  query: Array,
+  match: Array,
+  mask: Array,
+  where: Array | None = None,
+) -> Array:
+  """Clips inside a moment against the other clips of the same video.
+
+  The Jensen-Shannon bound of the mutual information of a query and the clips
+  of its moment, with r_l = clip_l . query, raw:
+
+    mean_i [ mean over clips outside of ( softplus(r_l) - log 2 )
+             - mean over clips inside of ( log 2 - softplus(-r_l) ) ]
+
+  A mean over no clips is zero. FrameCL of ReLoCLNet (Zhang et al., SIGIR 2021,
+  https://arxiv.org/abs/2105.06247), of one stream.
+
+  Args:
+    clips: [b, t, d].
+    query: [b, d], pooled for this stream.
+    match: bool [b, t], clips of the moment.
+    mask: bool [b, t], valid clips; others are no negatives.
+    where: bool [b], valid rows.
+
+  Returns:
+    A scalar, zero where no row is valid.
+
+  Raises:
+    ValueError: if the shapes do not fit together.
+  """
+  b, t = clips.shape[:2]
+  found = [tuple(x.shape) for x in (query, match, mask)]
+  if found != [(b, clips.shape[2]), (b, t), (b, t)]:
+    raise ValueError(
+      f'frame got clips {tuple(clips.shape)} with query, match and mask '
+      f'{found}: expected clips [b, t, d], query [b, d], match and mask [b, t].'
+    )
+  if where is None:
+    where = jnp.ones((b,), bool)
+  match, mask = (x.astype(bool) & where[:, None] for x in (match, mask))
+  clips = masks.zero_rows(clips, match | mask)
+  query = masks.zero_rows(query, where)
+  # A product and a sum rather than a dot: in float32 on every device.
+  wide = jnp.promote_types(clips.dtype, jnp.float32)
+  raw = (clips.astype(wide) * query[:, None].astype(wide)).sum(-1)
+  inside = jnp.log(2.0) - jax.nn.softplus(-raw)
+  outside = jax.nn.softplus(raw) - jnp.log(2.0)
+  cost = masks.masked_mean(outside, mask & ~match, 1)
+  cost = cost - masks.masked_mean(inside, match, 1)
+  return masks.masked_mean(cost, where, 0)
 
 
 def pearson(text: Array, video: Array, where: Array | None = None) -> Array:

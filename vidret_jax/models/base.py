@@ -30,6 +30,8 @@ class Retriever(nn.Module):
   """
 
   COARSE = None
+  # In how many ways `loss` can be computed; see `plan`.
+  plans = 1
 
   def encode_query(self, batch: Batch, *, train: bool = False) -> Emb:
     """Embeds queries: text, or a query video."""
@@ -64,6 +66,16 @@ class Retriever(nn.Module):
       return self.fine(query, items)[0]
 
     return {'score': jax.vmap(one)(q, cand)}
+
+  @nn.nowrap
+  def plan(self, batch: Batch) -> Array:
+    """The cheapest way to compute `loss` on a batch, below `plans`.
+
+    Ways have the same values and differ in cost: one of them may count on short
+    sequences. A system with several takes `plan` as an argument of `loss`.
+    """
+    del batch
+    return jnp.int32(0)
 
   def loss(
     self, batch: Batch, *, step: Array | int, train: bool

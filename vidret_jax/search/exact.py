@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exact top-k of a collection of any size: memory is O(block + k)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,6 +12,8 @@ from vidret_jax import sharding
 from vidret_jax.models import base
 from vidret_jax.search.bank import Bank
 from vidret_jax.search.programs import programs
+
+Score = Callable[[Any, Any, Any, int], jax.Array]
 
 
 def start_top(rows: int, k: int, mesh: Mesh) -> tuple[jax.Array, jax.Array]:
@@ -35,6 +38,7 @@ def top_k(
   *,
   has_score: np.ndarray | None = None,
   approximate: bool = False,
+  score: Score | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
   """The best k items of every query of one block.
 
@@ -47,6 +51,8 @@ def top_k(
     k: how many; fewer come back if the collection is smaller.
     has_score: bool [items.rows], False puts an item last; default all True.
     approximate: see `ops.ranking.merge_top`.
+    score: (variables, queries, block of items, its number) -> [q, v], in place
+      of the model's.
 
   Returns:
     (scores float32 [q, k], item numbers int32 [q, k]), best first, equal scores
@@ -62,7 +68,10 @@ def top_k(
   best = None
   for i in range(len(items)):
     block = items.block(i)
-    sim_qv = p.score(variables, queries, block)
+    if score is None:
+      sim_qv = p.score(variables, queries, block)
+    else:
+      sim_qv = score(variables, queries, block, i)
     if best is None:
       best = start_top(len(sim_qv), k, mesh)
     best = p.merge_top(

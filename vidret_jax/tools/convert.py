@@ -14,6 +14,8 @@ PyTorch is not needed, and nothing in a file is executed.
 
 Of the system ranp, --from may be the folder of a run of the original: its
 model.json replaces `model` of the config, and its logs tell the checkpoint.
+Of reloclnet, what model.ckpt and the opt.json beside it tell of model, data
+and evaluation replaces that of the config, but for --config.key=value given.
 """
 
 import argparse
@@ -51,10 +53,10 @@ def to_run(config, source, folder):
     )
   load = cl.find('convert', config.system, 'load')
   # Sizes that the config leaves to the data; not every system has such.
-  sizes = getattr(sys.modules[load.__module__], 'sizes', lambda _: {})
+  sizes = _optional(config, 'sizes', lambda _: {})
   run_lib.fill_sizes(config, sizes(source), source)
   workdir.check(config, folder)
-  variables, report = load(source, _model(config))
+  variables, report = load(source, run_lib.model_of(config))
   report.check_whole(source)
   # The step counts decide when rates change, not what the state holds.
   tx, _ = optim.make(
@@ -90,15 +92,17 @@ def to_file(config, folder, path, select):
     made = cl.load_json(os.path.join(folder, 'config.json')).model
     sizes = {k: made[k] for k in left_open if type(made.get(k)) is int}
     run_lib.fill_sizes(config, sizes, folder)
-  model = _model(config)
+  model = run_lib.model_of(config)
   mesh = sharding.make_mesh()
   target = state_lib.with_sharding(
     ckpt.abstract(folder, select), [('.*', 'replicate')], mesh
   )
   variables, step = ckpt.load_variables(folder, target, select)
   variables = jax.device_get(variables)
-  report = cl.find('convert', config.system, 'save')(path, variables, model)
-  return step, report
+  # What a file says of its data, where upstream's do.
+  facts = _optional(config, 'facts', lambda _: {})(config)
+  save = cl.find('convert', config.system, 'save')
+  return step, save(path, variables, model, **facts)
 
 
 def take_run(config, folder, metric):
@@ -134,7 +138,72 @@ def take_run(config, folder, metric):
   options = _told(options, before, usual)
   with config.unlocked(), config.ignore_type():
     config.model = {**before, **options}
-  return path, cl.diff(before, cl.to_dict(config)['model'])
+  changes = cl.diff(before, cl.to_dict(config)['model'])
+  return path, [(f'model.{key}', old, new) for key, old, new in changes]
+
+
+def take_described(config, source, overrides):
+  """Makes a config that of a checkpoint which describes itself, in place.
+
+  Args:
+    config: resolved config of a system whose converter has `describe`.
+    source: a file, or the folder of a run of the original.
+    overrides: 'key=value' that stay as they are.
+
+  Returns:
+    (file, [(option, old value, new value)], options told that the config does
+    not name).
+  """
+  path, values = _optional(config, 'describe', None)(source)
+  before = cl.to_dict(config)
+  _optional(config, 'check_config', lambda *_: None)(before, values)
+  entries = list(config.evals.values())
+  nodes = dict(
+    model=[config.model],
+    data=[config.input.data, *(e.data for e in entries if 'data' in e)],
+    search=[e.search for e in entries if 'search' in e],
+  )
+  unnamed = []
+  for part, told in values.items():
+    for node in nodes[part]:
+      _fill(node, told)
+    unnamed += [
+      f'{part}.{key}={value!r}'
+      for key, value in told.items()
+      if not any(key in node for node in nodes[part])
+    ]
+  for text in overrides:
+    cl.override(config, *text.split('=', 1))
+  return path, cl.diff(before, cl.to_dict(config)), unnamed
+
+
+def _fill(node, values):
+  """Sets the keys that a part of a config has."""
+  with node.unlocked(), node.ignore_type():
+    for key, value in values.items():
+      if key not in node:
+        continue
+      if isinstance(value, dict) and node[key] is not None:
+        _fill(node[key], value)
+      elif type(node[key]) is int and type(value) is float:
+        # The command line, too, takes a whole number for what is one.
+        node[key] = int(value) if value.is_integer() else value
+      else:
+        node[key] = value
+
+
+def _optional(config, name, default):
+  """What only some converters have."""
+  load = cl.find('convert', config.system, 'load')
+  return getattr(sys.modules[load.__module__], name, default)
+
+
+def _describes_itself(config, source):
+  """Whether to `take_described`: not of workdirs of our own."""
+  if _optional(config, 'describe', None) is None:
+    return False
+  own = os.path.isfile(os.path.join(source, 'config.json'))
+  return not own
 
 
 def _told(options, config, usual):
@@ -144,11 +213,6 @@ def _told(options, config, usual):
     for k, v in options.items()
     if k in config or v != getattr(usual, k, None)
   }
-
-
-def _model(config):
-  make = cl.find('models', config.system, 'make')
-  return make(**cl.freeze(config.model))
 
 
 def main(argv=None):
@@ -166,9 +230,13 @@ def main(argv=None):
     '--from',
     dest='source',
     required=True,
-    help='FILE.pth, a workdir, or a run folder of the original RANP',
+    help='FILE.pth, a workdir, or a run folder of an original',
   )
-  parser.add_argument('--to', required=True, help='a workdir, or FILE.pth')
+  parser.add_argument(
+    '--to',
+    required=True,
+    help='a workdir, or FILE.pth (or what the original calls it)',
+  )
   parser.add_argument(
     '--select',
     choices=('best', 'last'),
@@ -187,15 +255,18 @@ def main(argv=None):
       raise cl.ConfigError(
         f'--system {args.system}, but {args.config} is of {config.system}'
       )
-    source, changes = args.source, []
+    source, changes, unnamed = args.source, [], []
     if ranp_runs.is_one(source):
       source, changes = take_run(config, source, args.metric)
+    elif _describes_itself(config, source):
+      source, changes, unnamed = take_described(config, source, overrides)
     if os.path.isdir(source):
       step, report = to_file(config, source, args.to, args.select)
       done = f'wrote step {step} of {source} to {args.to}'
     else:
       report = to_run(config, source, args.to)
-      flags = [shlex.quote(f'--config.model.{k}={v}') for k, _, v in changes]
+      flags = [f'{k}={v}' for k, _, v in changes] + overrides
+      flags = [shlex.quote(f'--config.{flag}') for flag in flags]
       done = (
         f'wrote {args.to} from {source}; evaluate it with\n  python -m '
         f'vidret_jax.main --config {args.config} --workdir {args.to} '
@@ -205,6 +276,8 @@ def main(argv=None):
     print(f'convert: {error}', file=sys.stderr)
     return 1
   print(report.table())
+  if unnamed:
+    print('told by the original, not named in the config:', ', '.join(unnamed))
   print(done)
   return 0
 

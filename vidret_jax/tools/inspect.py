@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shows what a config makes, or what a workdir holds.
+"""Shows what a config makes, or what a workdir or a file holds.
 
   python -m vidret_jax.tools.inspect --config configs/ce_shapes.py
   python -m vidret_jax.tools.inspect --config configs/ce_msrvtt.py --no_programs
   python -m vidret_jax.tools.inspect --workdir runs/ce_shapes
+  python -m vidret_jax.tools.inspect model.ckpt
 
 Of a config: its values, the parameters of the model, and the cost of the
 compiled programs (training step, encoders, scores) as XLA counts it. Nothing
 is trained, and expert datasets need not be on this machine: their widths are
-in the config. Of a workdir: its results and what its checkpoints contain.
+in the config. Of a workdir: its results and what its checkpoints contain. Of
+a file of the original authors: its arrays and plain values, without running
+what is in it.
 """
 
 import argparse
@@ -28,6 +31,7 @@ from vidret_jax import config_lib as cl
 from vidret_jax import sharding
 from vidret_jax.data import batch_layout
 from vidret_jax.search import programs as programs_lib
+from vidret_jax.tools import file_content
 from vidret_jax.train import ckpt, defaults, optim
 from vidret_jax.train import run as run_lib
 from vidret_jax.train import state as state_lib
@@ -202,8 +206,7 @@ def inspect_config(spec, overrides, programs, console):
   if not here:
     console.print('The dataset is not on this machine; shapes: the config.')
   run_lib.fill_sizes(config, sizes, config.input.data.name)
-  make = cl.find('models', config.system, 'make')
-  model = make(**cl.freeze(config.model))
+  model = run_lib.model_of(config)
   variables = state_lib.abstract(model, data, config.seed)
   show_leaves('variables', state_lib.describe(variables), console)
   if programs:
@@ -250,6 +253,25 @@ def inspect_workdir(workdir, console):
     show_leaves(f'checkpoint {steps[-1]}', leaves, console)
 
 
+def inspect_file(path, console):
+  """Prints what a file of PyTorch holds.
+
+  Raises:
+    FileNotFoundError, torch_file.TorchFileError: the file itself.
+  """
+  found = file_content.read(path)
+  show_leaves(path, found.arrays, console)
+  for name, value in found.values.items():
+    text = f'{name} = {value!r}'[:200]
+    console.print(text, markup=False, highlight=False)
+  if found.system:
+    console.rule(f'{found.system}: what tools.convert takes from it')
+  for name, value in _flat(found.told):
+    console.print(f'{name} = {value!r}', markup=False, highlight=False)
+  if found.note:
+    console.print(found.note, markup=False, highlight=False)
+
+
 def main(argv=None):
   """Returns the exit status."""
   argv = sys.argv[1:] if argv is None else list(argv)
@@ -260,6 +282,7 @@ def main(argv=None):
   what = parser.add_mutually_exclusive_group(required=True)
   what.add_argument('--config', help='FILE.py[:arg]; also --config.key=value')
   what.add_argument('--workdir', help='folder of a run')
+  what.add_argument('file', nargs='?', help='of the original authors')
   parser.add_argument(
     '--no_programs', action='store_true', help='compile nothing'
   )
@@ -268,6 +291,8 @@ def main(argv=None):
   try:
     if args.config:
       inspect_config(args.config, overrides, not args.no_programs, console)
+    elif args.file:
+      inspect_file(args.file, console)
     else:
       inspect_workdir(args.workdir, console)
   except (ValueError, KeyError, FileNotFoundError) as error:

@@ -14,6 +14,8 @@ are neither computed nor stored, and layers before the first trained one have
 no backward pass. The optimiser sees zeros in their place.
 """
 
+import functools
+
 import flax
 import jax
 import jax.numpy as jnp
@@ -81,6 +83,16 @@ def make(model, tx, lr, seed, accum_steps=1, trained=None):
     return jax.tree.unflatten(jax.tree.structure(params), leaves)
 
   def loss_and_grads(state, model_state, batch, part):
+    if model.plans == 1:
+      return planned({}, state, model_state, batch, part)
+    # One of them runs; a switch within the loss would keep for the backward
+    # pass what any of them needs.
+    ways = [functools.partial(planned, {'plan': i}) for i in range(model.plans)]
+    return jax.lax.switch(
+      model.plan(batch), ways, state, model_state, batch, part
+    )
+
+  def planned(plan, state, model_state, batch, part):
     keys = {
       n: jax.random.fold_in(state_lib.rng(seed, n, state.step), part)
       for n in _RNGS
@@ -97,6 +109,7 @@ def make(model, tx, lr, seed, accum_steps=1, trained=None):
         method='loss',
         mutable=list(model_state),
         rngs=keys,
+        **plan,
       )
       return loss, (scalars, {**model_state, **updates})
 

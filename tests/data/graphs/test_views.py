@@ -61,7 +61,7 @@ def rows_of(told, seed=1):
 
 
 def kept(told):
-  return store.Kept(rows_of(told), (FRAMES, WIDTH))
+  return store.kept(rows_of(told), (FRAMES, WIDTH))
 
 
 def whole(source):

@@ -14,11 +14,8 @@ from typing import Any
 import numpy as np
 
 from vidret_jax.data import pickles
+from vidret_jax.data.bad_file import BadFile
 from vidret_jax.data.graphs import tensors
-
-
-class BadFile(ValueError):
-  """A file that does not say what it has to."""
 
 
 def json_object(path: pathlib.Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from vidret_jax.data import record_folder
 from vidret_jax.data import store as records_store
 from vidret_jax.data.shapes import corpus
 
@@ -219,24 +220,7 @@ def open_records(ask: Request, root: pathlib.Path, source: str) -> Opened:
   Raises:
     MissingRecords: they were not written, or not to the end.
   """
-  folder = ask.folder
-  if not folder.exists():
-    there = 'is there' if root.is_dir() else 'is not there'
-    partial = sorted(folder.parent.glob(f'incomplete.*_{folder.name}'))
-    found = f'  found an unfinished {partial[0].name}\n' if partial else ''
-    raise records_store.MissingRecords(
-      f'{ask.dataset}: no records for this config.\n'
-      f'  expected: {folder}\n{found}'
-      f'  they are made from: {root} (which {there})\n'
-      f'  published: {source}\n'
-      '  next: python -m vidret_jax.tools.prepare --config <your config> '
-      '[--manual_dir <folder of the published files>]'
-    )
-  records_store.check_complete(str(folder))
-  for name in ('metadata.json', CAPTIONS):
-    if not (folder / name).is_file():
-      raise records_store.MissingRecords(
-        f'{folder} is half written: {name} is missing. Delete the folder and '
-        'rebuild it: python -m vidret_jax.tools.prepare'
-      )
-  return Opened(folder)
+  record_folder.require(
+    ask.folder, (CAPTIONS,), dataset=ask.dataset, root=root, source=source
+  )
+  return Opened(ask.folder)

@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from vidret_jax.data import pickles
-from vidret_jax.data.graphs import streams
+from vidret_jax.data import hdf5_files, pickles
 
 DATASET = 'rel_mat'
 _NEXT = (
@@ -145,8 +144,8 @@ def _open_npy(path):
 
 
 def _open_hdf5(path, shape):
-  with streams.open_file(path) as file:
-    item = streams.dataset(file, DATASET, path)
+  with hdf5_files.open_file(path) as file:
+    item = hdf5_files.dataset(file, DATASET, path)
     _check(path, item, shape)
     start = item.id.get_offset()
     shape, dtype = item.shape, item.dtype

@@ -7,9 +7,8 @@ A dataset module binds both to its layouts, one per protocol.
 from collections.abc import Iterable, Mapping, Sequence
 import os
 import pathlib
-import threading
-import weakref
 
+from vidret_jax.data import row_store
 from vidret_jax.data import source as source_lib
 from vidret_jax.data.graphs import contents, records, store, texts, views
 from vidret_jax.data.graphs import layout as layout_lib
@@ -17,9 +16,6 @@ from vidret_jax.data.graphs import word_vectors as vectors_lib
 from vidret_jax.data.shapes import corpus
 
 WORD_VECTORS = 'GoogleNews-vectors-negative300.bin'
-# Items, queries and pairs of a split would otherwise hold the same arrays.
-_open = weakref.WeakValueDictionary()
-_lock = threading.Lock()
 
 
 def request(
@@ -130,7 +126,7 @@ def make(
       f'{layout.name}: protocol {protocol!r} has no role graphs; set '
       'graphs=False.'
     )
-  opened = _shared(
+  opened = row_store.shared(
     asked.folder,
     lambda: records.open_records(asked, _root(root), layout.source),
   )
@@ -146,21 +142,13 @@ def make(
     )  # fmt: skip
   if view == 'queries':
     return views.Queries(opened.table, said, opened.relevance, where=where)
-  clips = _shared(
+  clips = row_store.shared(
     (asked.folder, cache), lambda: store.open_clips(opened, cache)
   )
   if view == 'items':
     sizes = {} if words == 'vectors' else {'num_words': opened.table.num_words}
     return views.Items(opened.table, clips, videos=videos, sizes=sizes)
   return views.Pairs(opened.table, clips, said, pooled_share=pooled_share)
-
-
-def _shared(key, build):
-  with _lock:
-    found = _open.get(key)
-    if found is None:
-      found = _open[key] = build()
-    return found
 
 
 def _root(root) -> pathlib.Path:

@@ -2,63 +2,14 @@
 """Streams of clip features: HDF5 files with one dataset per clip."""
 
 from collections.abc import Sequence
-import contextlib
 import pathlib
 
 import numpy as np
 
+from vidret_jax.data import hdf5_files
 from vidret_jax.data.graphs import files
 
 _MAX_SIZE = 1 << 28  # Numbers of one clip; the largest real ones have 1e6.
-
-
-@contextlib.contextmanager
-def open_file(path: pathlib.Path):
-  """An open HDF5 file.
-
-  Raises:
-    files.BadFile: it is no HDF5.
-  """
-  file = _open(path)
-  with file:
-    yield file
-
-
-def _open(path):
-  import h5py
-
-  try:
-    return h5py.File(path, 'r')
-  except OSError as error:
-    raise files.BadFile(
-      f'{path}: cannot be read as HDF5 ({str(error)[:200]}). Fetch it again.'
-    ) from None
-
-
-def dataset(file, key: str, path: pathlib.Path):
-  """A dataset whose numbers lie in this very file.
-
-  HDF5 can also point to other files, which a stranger's file must not.
-
-  Raises:
-    files.BadFile: there is none.
-  """
-  import h5py
-
-  link = file.get(key, getlink=True) if key in file else None
-  if link is None:
-    known = next(iter(file), None)
-    raise files.BadFile(
-      f'{path}: no dataset {key!r} (the file has, for example, {known!r}). '
-      'Fetch the file again, or take the clip off the list.'
-    )
-  found = file[key] if isinstance(link, h5py.HardLink) else None
-  if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
-    raise files.BadFile(
-      f'{path}: {key!r} is not a plain dataset of this file. Write its numbers '
-      'into the file.'
-    )
-  return found
 
 
 class Stream:
@@ -126,8 +77,8 @@ class Stream:
 
   def _dataset(self, name):
     if self._file is None:
-      self._file = _open(self.path)
-    found = dataset(self._file, _key(name), self.path)
+      self._file = hdf5_files.opened(self.path)
+    found = hdf5_files.dataset(self._file, _key(name), self.path)
     shape = found.shape or ()
     if (
       found.dtype.kind != 'f'

@@ -10,11 +10,11 @@ captions see `texts.Texts`; of pairs also the classes of caption and clip,
 int32 [b, c], sorted, distinct, filled up with -1; _mask bool [b].
 """
 
-import pathlib
 from typing import Any
 
 import numpy as np
 
+from vidret_jax.data import playable
 from vidret_jax.data import source as source_lib
 from vidret_jax.data.graphs import classes as classes_lib
 from vidret_jax.data.graphs import records, store, texts
@@ -157,7 +157,7 @@ class Items(_Featured):
   @property
   def videos(self) -> list[str | None]:
     """Per row, the path of a playable file, or None."""
-    return [_playable(self._videos, clip) for clip in self.ids]
+    return [playable.find(self._videos, clip) for clip in self.ids]
 
   def captions(self, i: int) -> list[str]:
     """All captions of a clip."""
@@ -274,15 +274,3 @@ class Queries:
     index = np.asarray(index)
     rows = np.where(index < 0, index, self._text[np.maximum(index, 0)])
     return {**self._words.rows(rows), '_mask': index >= 0}
-
-
-def _playable(folder: str | None, clip: str) -> str | None:
-  """A file of that name in the folder; ids come from files of strangers."""
-  inside = pathlib.PurePosixPath(clip)
-  if not folder or inside.is_absolute() or '..' in inside.parts or '\0' in clip:
-    return None
-  for name in (clip, f'{clip}.mp4', f'{clip}.avi', f'{clip}.webm'):
-    file = pathlib.Path(folder, name)
-    if file.is_file():
-      return str(file)
-  return None

@@ -6,21 +6,18 @@ takes up again after a kill; only the finished folder gets its real name.
 """
 
 from collections.abc import Mapping, Sequence
-import concurrent.futures
 import contextlib
 import fcntl
 import json
 import os
 import pathlib
-import queue
 import shutil
-import subprocess
-import sys
 
-from vidret_jax.data.shapes import annotations, copies, sample
+from vidret_jax.data.shapes import annotations, copies, pool, sample
 from vidret_jax.data.shapes import script as script_lib
 
 _RECIPE = 'recipe.json'
+_WORKER = 'vidret_jax.data.shapes.worker'
 
 
 def data_root(root: str | os.PathLike | None = None) -> pathlib.Path:
@@ -81,26 +78,20 @@ def prepare(
   recipe = script_lib.Recipe(**asked)
   final = corpus_dir(root)
   final.parent.mkdir(parents=True, exist_ok=True)
-  with _locked(final.parent / '.lock'):
+  with locked(final.parent / '.lock'):
     if overwrite and str(final) not in map(str, keep):
       for folder in (final, records_dir(root)):
         shutil.rmtree(folder, ignore_errors=True)
     if final.is_dir():
       recipe = _check(final, recipe, asked)
     else:
-      _build(final, recipe, num_workers or _cores(), progress)
+      _build(final, recipe, num_workers, progress)
     _records(root, final, recipe)
   return final
 
 
-def _cores() -> int:
-  if hasattr(os, 'sched_getaffinity'):
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
-
-
 @contextlib.contextmanager
-def _locked(path: pathlib.Path):
+def locked(path: pathlib.Path):
   """Lets one process at a time prepare; the others then find it done."""
   with path.open('w') as file:
     fcntl.flock(file, fcntl.LOCK_EX)
@@ -150,7 +141,7 @@ def _build(final, recipe, num_workers, progress) -> None:
           advance()
         else:
           todo.append(name)
-      _make(part, todo, num_workers, advance)
+      pool.run(_WORKER, part, todo, num_workers, advance)
   annotations.write(part / 'annotations.jsonl', recipe)
   for rest in part.glob('*/*.part'):  # Of workers that were killed.
     rest.unlink()
@@ -176,73 +167,6 @@ def _bar(total: int, show: bool):
   with rich.progress.Progress(*columns, console=console) as bar:
     task = bar.add_task('shapes: filming clips', total=total)
     yield lambda: bar.advance(task)
-
-
-def _make(folder, names: Sequence[str], num_workers: int, advance) -> None:
-  """Makes clips in worker processes, each taking the next when it is free."""
-  if not names:
-    return
-  left = queue.SimpleQueue()
-  for name in names:
-    left.put(name)
-  num_workers = max(1, min(num_workers, len(names)))
-  with contextlib.ExitStack() as stack:
-    workers = [stack.enter_context(_worker(folder)) for _ in range(num_workers)]
-    with concurrent.futures.ThreadPoolExecutor(num_workers) as pool:
-      jobs = [pool.submit(_feed, w, left, advance) for w in workers]
-      for job in concurrent.futures.as_completed(jobs):
-        if job.exception():
-          while not left.empty():
-            left.get()
-          raise job.exception()
-
-
-@contextlib.contextmanager
-def _worker(folder):
-  """A process of its own: forking a process that runs JAX is not safe."""
-  package = pathlib.Path(__file__).resolve().parents[3]
-  path = [str(package), os.environ.get('PYTHONPATH', '')]
-  environment = {
-    **os.environ,
-    'PYTHONPATH': os.pathsep.join(p for p in path if p),
-    'OMP_NUM_THREADS': '1',
-    'OPENBLAS_NUM_THREADS': '1',
-  }
-  process = subprocess.Popen(
-    [sys.executable, '-m', 'vidret_jax.data.shapes.worker', str(folder)],
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    text=True,
-    env=environment,
-  )
-  try:
-    yield process
-  finally:
-    process.stdin.close()
-    process.terminate()
-    process.wait()
-    process.stdout.close()
-
-
-def _feed(worker, left: queue.SimpleQueue, advance) -> None:
-  while True:
-    try:
-      name = left.get_nowait()
-    except queue.Empty:
-      return
-    try:
-      worker.stdin.write(name + '\n')
-      worker.stdin.flush()
-      line = worker.stdout.readline()
-    except BrokenPipeError:
-      line = ''
-    answer = json.loads(line) if line else {'error': 'the worker died'}
-    if 'error' in answer:
-      raise RuntimeError(
-        f'shapes: clip {name} could not be made: {answer["error"]}. What is '
-        'done is kept; the same command goes on from there.'
-      )
-    advance()
 
 
 def _records(root, corpus, recipe) -> None:

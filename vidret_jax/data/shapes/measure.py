@@ -11,7 +11,7 @@ import os
 import numpy as np
 
 from vidret_jax.data import words
-from vidret_jax.data.shapes import encode, reading
+from vidret_jax.data.shapes import blobs, encode, reading
 from vidret_jax.data.shapes import script as script_lib
 
 H, W = script_lib.HEIGHT, script_lib.WIDTH
@@ -29,7 +29,6 @@ DIMS = {
 }
 TOKENS = {'audio': 24, 'ocr': 4, 'speech': 20}
 _SILENCE = 1e-3  # Root mean square below which a track is silent.
-_HUES = 16
 
 
 def experts(
@@ -67,10 +66,8 @@ def split_planes(planes: np.ndarray) -> tuple[np.ndarray, ...]:
 def picture(planes: np.ndarray) -> dict[str, np.ndarray]:
   """The five experts of the picture, each [1, d]."""
   y, u, v = split_planes(planes)
-  vivid = _vivid(u, v)
-  change = np.abs(np.diff(y, axis=0, prepend=y[:1]))
-  change = change.reshape(len(y), H // 2, 2, W // 2, 2).mean(axis=(2, 4))
-  change = np.clip(change - 8, 0, None)
+  vivid = blobs.vivid(u, v)
+  change = blobs.change(y)
   return {
     'colour': _colour(u, v, vivid, change)[None],
     'layout': _layout(vivid)[None],
@@ -78,13 +75,6 @@ def picture(planes: np.ndarray) -> dict[str, np.ndarray]:
     'shape': _shape(u, v, vivid)[None],
     'texture': _texture(y, u, v, vivid)[None],
   }
-
-
-def _vivid(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-  """[t, h/2, w/2] in [0, 1]: neither the ground's chroma nor a neutral one."""
-  ground = [np.median(q[::4]) for q in (u, v)]
-  gap = np.minimum(np.hypot(u, v), np.hypot(u - ground[0], v - ground[1]))
-  return np.clip((gap - 14) / 12, 0, 1)
 
 
 def _parts(t: int, n: int) -> list[slice]:
@@ -95,19 +85,6 @@ def _parts(t: int, n: int) -> list[slice]:
   ]
 
 
-def _hue(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-  """Hue as a position on a circle of 16 bins, in [0, 16)."""
-  return (np.arctan2(v, u) / (2 * np.pi) * _HUES) % _HUES
-
-
-def _soft_histogram(position, weight, bins: int) -> np.ndarray:
-  """Histogram on a circle; each sample is shared by its two nearest bins."""
-  low = np.floor(position).astype(np.int64)
-  part = position - low
-  total = np.bincount(low % bins, weight * (1 - part), bins)
-  return total + np.bincount((low + 1) % bins, weight * part, bins)
-
-
 def _unit(x: np.ndarray) -> np.ndarray:
   return x / (np.linalg.norm(x) + 1e-6)
 
@@ -116,12 +93,12 @@ def _colour(u, v, vivid, change) -> np.ndarray:
   """[128]: hues of vivid and of changing pixels in four parts of time."""
   seen = vivid > 0
   hue = np.zeros_like(u)
-  hue[seen] = _hue(u[seen], v[seen])
+  hue[seen] = blobs.hue(u[seen], v[seen])
   blocks = []
   for part in _parts(len(u), 4):
     here = seen[part]
     for weight in (vivid[part][here], (vivid * change)[part][here]):
-      count = _soft_histogram(hue[part][here], weight, _HUES)
+      count = blobs.soft_histogram(hue[part][here], weight, blobs.HUES)
       blocks.append(np.sqrt(count / (count.sum() + 1.0)))
   return np.concatenate(blocks)
 
@@ -138,35 +115,9 @@ def _layout(vivid) -> np.ndarray:
 
 def _motion(vivid, change) -> np.ndarray:
   """[96]: how area, place and extent change, in six parts of time."""
-  t, h, w = vivid.shape
-  across, down = vivid.sum(axis=1), vivid.sum(axis=2)
-  area = across.sum(axis=1) + 1e-3
-  x, y = np.arange(w), np.arange(h)
-  cx, cy = across @ x / area, down @ y / area
-  sx = np.sqrt((across * (x - cx[:, None]) ** 2).sum(axis=1) / area)
-  sy = np.sqrt((down * (y - cy[:, None]) ** 2).sum(axis=1) / area)
-  usual = np.median(area)
-  here = np.clip(area / usual, 0, 3)
-  # Where nearly nothing is visible, a centroid is noise: hold it.
-  steady = here > 0.3
-  last = np.maximum.accumulate(np.where(steady, np.arange(t), 0))
-  cx, cy, sx, sy = cx[last], cy[last], sx[last], sy[last]
-  active = change.sum(axis=(1, 2)) / usual / 10
-  dx, dy, da = (np.diff(q, prepend=q[:1]) for q in (cx, cy, here))
-  dsx, dsy = np.diff(sx, prepend=sx[:1]), np.diff(sy, prepend=sy[:1])
-
-  def up(q):
-    return np.clip(q, 0, None)
-
-  rows = np.stack([
-    up(dx), up(-dx), up(dy), up(-dy),
-    4 * up(da), 4 * up(-da), 4 * np.abs(np.diff(da, prepend=da[:1])),
-    np.abs(np.diff(dx, prepend=dx[:1])), np.abs(np.diff(dy, prepend=dy[:1])),
-    2 * up(dsx), 2 * up(-dsx), 2 * up(dsy), 2 * up(-dsy),
-    active, here, np.clip(1 - here, 0, 1),
-  ])  # fmt: skip
-  rows = np.sqrt(np.clip(rows, 0, 9))
-  return np.concatenate([rows[:, p].mean(axis=1) for p in _parts(t, 6)]) / 2
+  rows = blobs.motion(vivid, change)
+  parts = _parts(len(vivid), 6)
+  return np.concatenate([rows[:, p].mean(axis=1) for p in parts]) / 2
 
 
 def _shape(u, v, vivid) -> np.ndarray:
@@ -175,47 +126,14 @@ def _shape(u, v, vivid) -> np.ndarray:
   For each, the mass in six rings around its centre and the strength of the
   harmonics 1 to 6 of the angle in each ring, scaled by the root of its area.
   """
-  seen = vivid > 0.5
-  if not seen.any():
-    return np.zeros(84, np.float64)
-  t_at, y_at, x_at = np.nonzero(seen)
-  hue = _hue(u[seen], v[seen])
-  weight = vivid[seen].astype(np.float64)
-  left = weight.copy()
   blocks = []
-  for _ in range(2):
-    count = _soft_histogram(hue, left, _HUES)
-    if count.max() < 20:
+  for blob in blobs.by_hue(u, v, vivid):
+    if blob is None:
       blocks.append(np.zeros(42))
       continue
-    gap = np.abs((hue - np.argmax(count) + _HUES / 2) % _HUES - _HUES / 2)
-    mine = left * (gap < 1.4)
-    left = left * (gap >= 1.4)
-    blocks.append(_polar(t_at, y_at, x_at, mine, len(vivid)))
+    rows, good = blobs.contour(*blob, len(vivid))
+    blocks.append(rows[:, good].mean(axis=1).ravel())
   return np.concatenate(blocks)
-
-
-def _polar(t_at, y_at, x_at, mass, t: int) -> np.ndarray:
-  """[42]: rings and angular harmonics of one blob, averaged over frames."""
-  area = np.bincount(t_at, mass, t)
-  good = area > 0.4 * np.median(area[area > 0])
-  safe = np.maximum(area, 1e-6)
-  cx = np.bincount(t_at, mass * x_at, t) / safe
-  cy = np.bincount(t_at, mass * y_at, t) / safe
-  dx, dy = x_at - cx[t_at], y_at - cy[t_at]
-  radius = np.sqrt(dx * dx + dy * dy) / np.sqrt(safe[t_at] / np.pi)
-  ring = np.minimum((radius * 3.4).astype(int), 5)
-  angle = np.arctan2(dy, dx)
-  place = t_at * 6 + ring
-  rows = []
-  total = np.bincount(place, mass, t * 6).reshape(t, 6)
-  share = total / safe[:, None]
-  rows.append(share)
-  for k in range(1, 7):
-    re = np.bincount(place, mass * np.cos(k * angle), t * 6)
-    im = np.bincount(place, mass * np.sin(k * angle), t * 6)
-    rows.append(np.hypot(re, im).reshape(t, 6) / safe[:, None] * 2)
-  return np.stack(rows)[:, good].mean(axis=1).ravel()
 
 
 def _texture(y, u, v, vivid) -> np.ndarray:
@@ -239,7 +157,9 @@ def _texture(y, u, v, vivid) -> np.ndarray:
   gy, gx = np.gradient(inner)
   size = np.hypot(gx, gy)
   turn = (np.arctan2(gy, gx) / np.pi * 8) % 8
-  edges = np.sqrt(_soft_histogram(turn.ravel(), size.ravel(), 8) / size.size)
+  edges = np.sqrt(
+    blobs.soft_histogram(turn.ravel(), size.ravel(), 8) / size.size
+  )
   count, _ = np.histogram(size, (0, 2, 4, 8, 16, 24, 32, 48, 256))
   rough = np.sqrt(count / size.size)
   return np.concatenate([spectrum, edges / 3, rough, light, tone])

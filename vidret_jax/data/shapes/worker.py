@@ -8,7 +8,6 @@ subtitles/<id>.srt (if it has any) and, last, experts/<id>.npz, whose presence
 says that the clip is done. Answers one JSON line per id.
 """
 
-import json
 import os
 import pathlib
 import sys
@@ -19,6 +18,7 @@ from vidret_jax.data.shapes import (
   copies,
   encode,
   measure,
+  pool,
   reading,
   render,
   sample,
@@ -89,14 +89,7 @@ class Maker:
 def main() -> None:
   folder = pathlib.Path(sys.argv[1])
   recipe = script_lib.Recipe.from_json((folder / 'recipe.json').read_text())
-  maker = Maker(folder, recipe)
-  for line in sys.stdin:
-    answer = {'id': line.strip()}
-    try:
-      maker.make(answer['id'])
-    except Exception as error:  # The parent reports it and stops.
-      answer['error'] = f'{type(error).__name__}: {error}'
-    print(json.dumps(answer), flush=True)
+  pool.serve(Maker(folder, recipe).make)
 
 
 if __name__ == '__main__':

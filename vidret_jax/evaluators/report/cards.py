@@ -4,7 +4,7 @@
 import math
 
 from vidret_jax.evaluators.report import charts
-from vidret_jax.evaluators.report.clips import TYPES
+from vidret_jax.evaluators.report.clips import media_type
 from vidret_jax.evaluators.report.markup import Link, Markup, tag
 
 PALETTE = 12  # Colours of experts in style.css; more experts share them.
@@ -89,7 +89,7 @@ def _card(card, row, labels, clips) -> Markup:
     _video(card, clips.place(card.id, card.video)),
     tag('code', card.id, cls='id'),
     _experts(card, labels),
-    _captions(card, row) if truth else _first_caption(card),
+    _captions(card, row) if truth else first_caption(card),
     cls=f'card {kind}',
     data_id=card.id,
   )
@@ -142,10 +142,9 @@ def _relevance(card) -> Markup | None:
 def _video(card, link: Link | None) -> Markup:
   if link is None:
     return tag('div', 'no video file', cls='video none')
-  kind = next((t for s, t in TYPES.items() if link.endswith(s)), None)
   return tag(
     'video',
-    tag('source', src=link, type=kind),
+    tag('source', src=link, type=media_type(link)),
     controls=True,
     muted=True,
     loop=True,
@@ -202,7 +201,7 @@ def _captions(card, row) -> Markup | None:
   return tag('ul', lines, cls='captions')
 
 
-def _first_caption(card) -> Markup | None:
+def first_caption(card) -> Markup | None:
   """What a retrieved clip is said to show, to judge a miss by."""
   if not card.captions:
     return None

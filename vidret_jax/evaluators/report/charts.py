@@ -21,10 +21,41 @@ def recall_curves(
     candidates: direction -> how many it chooses from.
   """
   most = max([*candidates.values(), 2])
+  lines = []
+  for direction, values in ranks.items():
+    n = candidates[direction]
+    cutoffs = np.unique(np.geomspace(1, n, 60).round().astype(int))
+    shown = {'curve': ranks_lib.recall_curve(values, cutoffs)}
+    if direction == 't2v':  # One right answer: blind guesses find k of n.
+      shown['chance'] = 100 * cutoffs / n
+    for kind, percent in shown.items():
+      lines.append(
+        (f'{kind} {direction}', np.log(cutoffs) / np.log(most), percent)
+      )
+  ticks = [k for d in range(7) for k in (10**d, 5 * 10**d) if k <= most]
+  return percents(
+    lines,
+    [(np.log(k) / np.log(most), f'{k}') for k in ticks],
+    'recall in percent against the cutoff k',
+  )
+
+
+def percents(
+  lines: Sequence[tuple[str, np.ndarray, np.ndarray]],
+  ticks: Sequence[tuple[float, str]],
+  label: str,
+) -> Markup:
+  """Lines in a frame from 0 to 100 percent.
+
+  Args:
+    lines: (classes, places across in [0, 1], percent).
+    ticks: (place across, text).
+    label: what is shown, for those who cannot see it.
+  """
   right = _W - 8
 
-  def x(k):
-    return _LEFT + (right - _LEFT) * np.log(k) / np.log(most)
+  def x(part):
+    return _LEFT + (right - _LEFT) * np.asarray(part)
 
   def y(percent):
     return _H - _BOTTOM - (_H - _BOTTOM - _TOP) * np.asarray(percent) / 100
@@ -45,33 +76,24 @@ def recall_curves(
         text_anchor='end',
       ),
     ]
-  ticks = [k for d in range(7) for k in (10**d, 5 * 10**d) if k <= most]
-  for k in ticks:
-    at = f'{x(k):.1f}'
+  for part, text in ticks:
+    at = f'{x(part):.1f}'
     marks.append(
-      tag('text', f'{k}', x=at, y=_H - 8, cls='tick', text_anchor='middle')
+      tag('text', text, x=at, y=_H - 8, cls='tick', text_anchor='middle')
     )
     marks.append(
       tag('line', x1=at, x2=at, y1=_TOP, y2=_H - _BOTTOM, cls='grid')
     )
-  for direction, values in ranks.items():
-    n = candidates[direction]
-    cutoffs = np.unique(np.geomspace(1, n, 60).round().astype(int))
-    lines = {'curve': ranks_lib.recall_curve(values, cutoffs)}
-    if direction == 't2v':  # One right answer: blind guesses find k of n.
-      lines['chance'] = 100 * cutoffs / n
-    for kind, percent in lines.items():
-      points = ' '.join(
-        f'{a:.1f},{b:.1f}' for a, b in zip(x(cutoffs), y(percent))
-      )
-      marks.append(tag('polyline', points=points, cls=f'{kind} {direction}'))
+  for classes, across, percent in lines:
+    points = ' '.join(f'{a:.1f},{b:.1f}' for a, b in zip(x(across), y(percent)))
+    marks.append(tag('polyline', points=points, cls=classes))
   return tag(
     'svg',
     marks,
     viewBox=f'0 0 {_W} {_H}',
     cls='curves',
     role='img',
-    aria_label='recall in percent against the cutoff k',
+    aria_label=label,
   )
 
 

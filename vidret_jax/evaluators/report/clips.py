@@ -72,6 +72,11 @@ class Clips:
     return markup.link(self._name, name)
 
 
+def media_type(name: str) -> str | None:
+  """What browsers are told of a file, or None if they have to look."""
+  return next((t for s, t in TYPES.items() if name.endswith(s)), None)
+
+
 def _bring(source: pathlib.Path, target: pathlib.Path, mode: str) -> None:
   target.unlink(missing_ok=True)
   if mode == 'copy':

@@ -5,19 +5,11 @@ Filters and the blind mode are radio buttons and a check box that the style
 sheet reads (`:has`).
 """
 
-import base64
-import hashlib
-import importlib.resources
 import math
 
-from vidret_jax.evaluators.report import cards, charts
+from vidret_jax.evaluators.report import cards, charts, static_page
 from vidret_jax.evaluators.report.clips import Clips
-from vidret_jax.evaluators.report.markup import (
-  Markup,
-  document,
-  stylesheet,
-  tag,
-)
+from vidret_jax.evaluators.report.markup import Markup, tag
 
 _NAMES = {'t2v': 'text → video', 'v2t': 'video → text'}
 _PERCENT = ('nDCG', 'mAP')
@@ -30,25 +22,7 @@ _LEAK = (
 
 def render(page, clips: Clips) -> str:
   """The page as text; see `ranking_page.Page`."""
-  css = (
-    importlib.resources.files(__package__)
-    .joinpath('style.css')
-    .read_text('utf-8')
-  )
-  digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-  policy = (
-    f"default-src 'none'; style-src 'sha256-{digest}'; "
-    "media-src 'self' file:; base-uri 'none'; form-action 'none'"
-  )
   labels = short_names(page.experts)
-  head = [
-    tag('meta', charset='utf-8'),
-    tag('meta', http_equiv='Content-Security-Policy', content=policy),
-    tag('meta', name='viewport', content='width=device-width'),
-    tag('meta', name='referrer', content='no-referrer'),
-    tag('title', page.title),
-    stylesheet(css),
-  ]
   body = [
     _header(page),
     tag(
@@ -57,7 +31,7 @@ def render(page, clips: Clips) -> str:
       [cards.row(row, page, labels, clips) for row in page.rows],
     ),
   ]
-  return document(head, body)
+  return static_page.render(page.title, body)
 
 
 def short_names(names: tuple[str, ...]) -> list[str]:

@@ -7,6 +7,7 @@ characters that reorder or cut what is shown are replaced, and links take only
 """
 
 import html
+import math
 import pathlib
 import re
 from typing import Any
@@ -46,6 +47,19 @@ def link(*parts: str) -> Link:
     raise ValueError(f'link {str(path)!r} must stay below the page.')
   # The dot keeps 'javascript:x' a file name and '//host/x' a path.
   return Link('./' + urllib.parse.quote(str(path).encode('utf-8')))
+
+
+def moment(target: Link, start: float, end: float) -> Link:
+  """A link to a span of a clip, in seconds (W3C Media Fragments).
+
+  Raises:
+    ValueError: seconds that are no times.
+  """
+  if not (0 <= start < math.inf and 0 <= end < math.inf):
+    raise ValueError(f'[{start}, {end}] s is no span of a clip.')
+  # Browsers ignore a fragment whose end is not after its start.
+  stop = f',{end:.2f}' if end - start >= 0.01 else ''
+  return Link(f'{target}#t={start:.2f}{stop}')
 
 
 def tag(element: str, *children: Any, **attributes: Any) -> Markup:
@@ -97,6 +111,15 @@ def document(head: list[Markup], body: list[Markup]) -> str:
 
 def stylesheet(css: str) -> Markup:
   """A style element; `css` is ours, never data."""
-  if '</' in css:
-    raise ValueError('a style sheet cannot hold "</".')
-  return Markup(f'<style>{css}</style>')
+  return _verbatim('style', css)
+
+
+def script(code: str) -> Markup:
+  """A script element; `code` is ours, never data."""
+  return _verbatim('script', code)
+
+
+def _verbatim(element, text):
+  if '</' in text or '<!--' in text:
+    raise ValueError(f'text of <{element}> cannot hold "</" or "<!--".')
+  return Markup(f'<{element}>{text}</{element}>')

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from vidret_jax.data import source as source_lib
-from vidret_jax.evaluators.report import asking, layout
+from vidret_jax.evaluators.report import asking, layout, static_page
 from vidret_jax.evaluators.report import clips as clips_lib
 from vidret_jax.evaluators.report import relevance as relevance_lib
 from vidret_jax.metrics import ranks as ranks_lib
@@ -251,7 +251,7 @@ def write(
   folder.mkdir(parents=True, exist_ok=True)
   text = layout.render(page, clips_lib.Clips(folder, videos))
   path = folder / 'index.html'
-  _replace(path, text)
+  static_page.write(path, text)
   rows = [
     {
       'query': r.id,
@@ -278,7 +278,7 @@ def write(
     'table': table,
     'rows': rows,
   }
-  _replace(
+  static_page.write(
     folder / 'rankings.json', json.dumps(content, indent=1, allow_nan=False)
   )
   return path
@@ -302,10 +302,3 @@ def _relevance(card: Card) -> dict[str, Any]:
 def _or_null(value: float) -> float | None:
   """JSON has no infinity."""
   return value if math.isfinite(value) else None
-
-
-def _replace(path: pathlib.Path, text: str) -> None:
-  """Writes a file whole or not at all."""
-  draft = path.with_name(path.name + '.part')
-  draft.write_text(text, encoding='utf-8', errors='replace')
-  draft.replace(path)
