@@ -37,13 +37,9 @@ RUNS = (
     pytest.param(spec, marks=pytest.mark.slow)
     for spec in (
       *SPECS,
-      'reloclnet_tvr.py:model=xml,task=retrieval',
       'reloclnet_tvr.py:model=xml,contrast=False,features=i3d',
       'reloclnet_tvr.py:ctx=sub_tef,features=resnet',
       'reloclnet_tvr.py:ctx=tef',
-      'reloclnet_activitynet.py:ctx=video',
-      'reloclnet_charades.py:model=xml,ctx=video,test',
-      'reloclnet_didemo.py:test',
     )
   ),
 )

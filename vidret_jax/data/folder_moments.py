@@ -3,7 +3,7 @@
 
 paths: annotations_train, annotations_val, annotations_test (JSON lines), video,
 subtitle (if the context has 'sub') and query (HDF5); durations may be left out.
-See docs/data_formats.md.
+See docs/own_moments.md; for the formats, docs/data_formats.md.
 """
 
 import functools

@@ -20,6 +20,7 @@ from vidret_jax import config_lib as cl
 from vidret_jax import sharding
 from vidret_jax.data import vocabulary as vocabulary_lib
 from vidret_jax.train import ckpt, defaults
+from vidret_jax.train import run as run_lib
 from vidret_jax.train import state as state_lib
 
 # How a video becomes frames; the names that datasets of frames give it.
@@ -96,7 +97,7 @@ def load(
     CheckpointError, ValueError: they are damaged or of another architecture.
   """
   frames, max_words = _options(config)
-  model = cl.find('models', config.system, 'make')(**cl.freeze(config.model))
+  model = run_lib.model_of(config)
   mesh = sharding.make_mesh(config.mesh)
   size, n = frames['image_size'], frames['max_frames']
   spec = dict(

@@ -157,6 +157,6 @@ FOLDER = Layout(
   prefix='',
   folder='.',
   clip_seconds=1.5,
-  source='yours: docs/data_formats.md says what they hold',
+  source='yours: docs/own_moments.md says how they are made',
   families={'own': Family('')},
 )
