@@ -39,6 +39,7 @@ class Clips(collection.Drawn):
   """Random rows of one of the views of a dataset of moments.
 
   Attributes:
+    numbers: of the rows.
     durations: seconds of the videos.
     clip_seconds: of a clip.
   """
@@ -47,6 +48,7 @@ class Clips(collection.Drawn):
 
   def __init__(self, ids, spec, seed=0):
     super().__init__(ids, spec, seed=seed)
+    self.numbers = np.arange(len(self.ids))
     rng = np.random.default_rng(seed)
     self._clips = rng.choice(_CLIPS, len(self.ids))
     long = rng.random(len(self.ids)) < 1 / _LONG

@@ -3,7 +3,7 @@ r"""ReLoCLNet on the embedded corpus: what the contrastive objectives do.
 
   python -m benchmarks.reloclnet_shapes --workdir runs/reloclnet_shapes
 
-Trains ReLoCLNet, the same without VideoCL and FrameCL, and XML with three seeds
+Trains ReLoCLNet, and the same without VideoCL and FrameCL, with three seeds
 each through the command that users type. Runs that are finished are not
 repeated. Writes benchmarks/results/reloclnet_shapes.json.
 """
@@ -20,7 +20,6 @@ SEEDS = (0, 1, 2)
 MODELS = {
   'ReLoCLNet': '',
   'without VideoCL and FrameCL': 'contrast=False',
-  'XML': 'model=xml',
 }
 KS = (1, 10, 100)
 
