@@ -37,9 +37,7 @@ RUNS = (
     pytest.param(spec, marks=pytest.mark.slow)
     for spec in (
       *SPECS,
-      'reloclnet_tvr.py:model=xml,contrast=False,features=i3d',
       'reloclnet_tvr.py:ctx=sub_tef,features=resnet',
-      'reloclnet_tvr.py:ctx=tef',
     )
   ),
 )
