@@ -133,14 +133,7 @@ class Reloclnet(base.Retriever):
       <stream>_unit float32 [v, t], one over the length of what videos are
       found with: the same vectors, or with XML <stream>_first [v, t, d].
     """
-    levels = self._levels(batch, train=train)
-    out = {'mask': jnp.asarray(batch['clip_mask'])}
-    for name, rows in levels.items():
-      out[name] = rows[-1]
-      if self._found_by_first:
-        out[f'{name}_first'] = rows[0]
-      out[f'{name}_unit'] = self._inverse_length(rows)
-    return out
+    return self._items(batch, self._levels(batch, train=train))
 
   def score(self, q: Emb, v: Emb) -> Array:
     """[q, v]: the cosine of the best clip, mean over the streams."""
@@ -251,11 +244,11 @@ class Reloclnet(base.Retriever):
     mask, span = batch['clip_mask'], batch['span']
     q = self.encode_query(batch, train=train)
     levels = self._levels(batch, train=train, plan=plan)
-    last = {name: rows[-1] for name, rows in levels.items()}
+    items = self._items(batch, levels)
     parts = {}
     if w.span or self.is_initializing():
       on = jnp.asarray(step) >= self.span_start
-      sim = self._own_similarity(q, last)
+      sim = self._own_similarity(q, items)
       start, end = self.boundaries(sim, mask)
       cost = spans.boundary_cross_entropy(
         start, span[:, 0], where
@@ -281,12 +274,6 @@ class Reloclnet(base.Retriever):
         where,
       )
     if w.neg_ctx or w.neg_q:
-      items = {'mask': mask}
-      for name, rows in levels.items():
-        items[f'{name}_first' if self._found_by_first else name] = rows[
-          0 if self._found_by_first else -1
-        ]
-        items[f'{name}_unit'] = self._inverse_length(rows)
       sim_qv = self.score(q, items)
       options = dict(kind=self.ranking, margin=self.margin, where=where)
       parts['neg_ctx'] = w.neg_ctx * ranking.sampled(
@@ -345,13 +332,20 @@ class Reloclnet(base.Retriever):
       levels[name] = [first[name], *(jnp.pad(y, beyond) for y in deeper)]
     return levels
 
-  def _inverse_length(self, rows: list[Array]) -> Array:
-    return _inverse(rows[0 if self._found_by_first else -1].astype(self._wide))
+  def _items(self, batch: Batch, levels: Levels) -> Emb:
+    """What `encode_item` returns, of levels."""
+    out = {'mask': jnp.asarray(batch['clip_mask'])}
+    for name, rows in levels.items():
+      out[name] = found_by = rows[-1]
+      if self._found_by_first:
+        out[f'{name}_first'] = found_by = rows[0]
+      out[f'{name}_unit'] = _inverse(found_by.astype(self._wide))
+    return out
 
-  def _own_similarity(self, q: Emb, clips: Emb) -> Array:
+  def _own_similarity(self, q: Emb, v: Emb) -> Array:
     """[b, t]: the diagonal of `similarity`."""
     return self._mean(
-      self._products(q[f'{name}_asked'], clips[name], 'qd,qtd->qt')
+      self._products(q[f'{name}_asked'], v[name], 'qd,qtd->qt')
       for name in self.streams
     )
 
