@@ -1,20 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A page with the videos that answer sentences: static, without scripts."""
 
-import base64
 from collections.abc import Mapping, Sequence
 import dataclasses
-import hashlib
-import importlib.resources
 import pathlib
 
 from vidret_jax.evaluators.report import clips as clips_lib
-from vidret_jax.evaluators.report.markup import (
-  Markup,
-  document,
-  stylesheet,
-  tag,
-)
+from vidret_jax.evaluators.report import static_page
+from vidret_jax.evaluators.report.markup import Markup, tag
 
 CLIPS = clips_lib.MODES
 
@@ -61,24 +54,6 @@ def write(
   """
   page.parent.mkdir(parents=True, exist_ok=True)
   places = clips_lib.Clips(page.parent, clips, f'{page.stem}_clips')
-  css = (
-    importlib.resources.files(clips_lib.__package__)
-    .joinpath('style.css')
-    .read_text('utf-8')
-  )
-  digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-  policy = (
-    f"default-src 'none'; style-src 'sha256-{digest}'; "
-    "media-src 'self' file:; base-uri 'none'; form-action 'none'"
-  )
-  head = [
-    tag('meta', charset='utf-8'),
-    tag('meta', http_equiv='Content-Security-Policy', content=policy),
-    tag('meta', name='viewport', content='width=device-width'),
-    tag('meta', name='referrer', content='no-referrer'),
-    tag('title', asked[-1].sentence if asked else 'no answers'),
-    stylesheet(css),
-  ]
   facts = [('videos', f'{size:,}'), ('sentences', str(len(asked)))]
   body = [
     tag(
@@ -88,9 +63,8 @@ def write(
     ),
     tag('main', [_row(one, places) for one in reversed(asked)]),
   ]
-  draft = page.with_name(page.name + '.part')
-  draft.write_text(document(head, body), encoding='utf-8', errors='replace')
-  draft.replace(page)
+  title = asked[-1].sentence if asked else 'no answers'
+  static_page.write(page, static_page.render(title, body))
 
 
 def _fact(name, value) -> Markup:
@@ -130,25 +104,8 @@ def _card(rank: int, hit: Hit, asked: Asked, places) -> Markup:
       tag('span', f'score {hit.score:.3f}', cls='sim'),
       cls='line',
     ),
-    _video(hit, places.place(hit.id, hit.video)),
+    clips_lib.player(places.place(hit.id, hit.video), hit.id),
     tag('code', tag('bdi', hit.id), cls='id'),
     cls='card other',
     data_id=hit.id,
-  )
-
-
-def _video(hit: Hit, link) -> Markup:
-  if link is None:
-    return tag('div', 'no video file', cls='video none')
-  kind = next((t for s, t in clips_lib.TYPES.items() if link.endswith(s)), None)
-  return tag(
-    'video',
-    tag('source', src=link, type=kind),
-    controls=True,
-    muted=True,
-    loop=True,
-    playsinline=True,
-    preload='metadata',
-    cls='video',
-    aria_label=f'clip {hit.id}',
   )

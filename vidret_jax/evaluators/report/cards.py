@@ -4,8 +4,8 @@
 import math
 
 from vidret_jax.evaluators.report import charts
-from vidret_jax.evaluators.report.clips import media_type
-from vidret_jax.evaluators.report.markup import Link, Markup, tag
+from vidret_jax.evaluators.report import clips as clips_lib
+from vidret_jax.evaluators.report.markup import Markup, tag
 
 PALETTE = 12  # Colours of experts in style.css; more experts share them.
 
@@ -86,7 +86,7 @@ def _card(card, row, labels, clips) -> Markup:
     ),
     _stages(card, row),
     _relevance(card),
-    _video(card, clips.place(card.id, card.video)),
+    clips_lib.player(clips.place(card.id, card.video), card.id),
     tag('code', card.id, cls='id'),
     _experts(card, labels),
     _captions(card, row) if truth else first_caption(card),
@@ -136,22 +136,6 @@ def _relevance(card) -> Markup | None:
   levels = ', '.join(f'{name} {sim:.3f}' for name, sim in card.levels)
   return tag(
     'div', shown, tag('span', levels) if levels else None, cls='relevance'
-  )
-
-
-def _video(card, link: Link | None) -> Markup:
-  if link is None:
-    return tag('div', 'no video file', cls='video none')
-  return tag(
-    'video',
-    tag('source', src=link, type=media_type(link)),
-    controls=True,
-    muted=True,
-    loop=True,
-    playsinline=True,
-    preload='metadata',
-    cls='video',
-    aria_label=f'clip {card.id}',
   )
 
 

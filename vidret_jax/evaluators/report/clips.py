@@ -77,6 +77,36 @@ def media_type(name: str) -> str | None:
   return next((t for s, t in TYPES.items() if name.endswith(s)), None)
 
 
+def player(
+  link: markup.Link | None,
+  name: str,
+  *,
+  source: markup.Link | None = None,
+  loop: bool = True,
+) -> markup.Markup:
+  """A clip that plays, or a box that says that there is none.
+
+  Args:
+    link: from `Clips.place`.
+    name: of the clip, for those who cannot see it.
+    source: what to play instead of the whole clip: a moment of it.
+    loop: whether it begins again.
+  """
+  if link is None:
+    return markup.tag('div', 'no video file', cls='video none')
+  return markup.tag(
+    'video',
+    markup.tag('source', src=source or link, type=media_type(link)),
+    controls=True,
+    muted=True,
+    loop=loop,
+    playsinline=True,
+    preload='metadata',
+    cls='video',
+    aria_label=f'clip {name}',
+  )
+
+
 def _bring(source: pathlib.Path, target: pathlib.Path, mode: str) -> None:
   target.unlink(missing_ok=True)
   if mode == 'copy':

@@ -196,21 +196,10 @@ def _true(row) -> list[_Line]:
 
 def _player(video, link: Link | None, lines: list[_Line]) -> Markup:
   """The clip, which starts where the first span does and stops at its end."""
-  if link is None:
-    return tag('div', 'no video file', cls='video none')
-  source = link
-  if lines and timeline.finite(lines[0].bar.start, lines[0].bar.end):
+  source = None
+  if link and lines and timeline.finite(lines[0].bar.start, lines[0].bar.end):
     source = moment(link, lines[0].bar.start, lines[0].bar.end)
-  return tag(
-    'video',
-    tag('source', src=source, type=clips_lib.media_type(link)),
-    controls=True,
-    muted=True,
-    playsinline=True,
-    preload='metadata',
-    cls='video',
-    aria_label=f'clip {video.id}',
-  )
+  return clips_lib.player(link, video.id, source=source, loop=False)
 
 
 def _spans(lines: list[_Line], link: Link | None, page) -> Markup:
