@@ -240,3 +240,59 @@ def test_frame_in_half_precision_is_summed_in_float32():
 def test_shapes_of_frame_are_checked():
   with pytest.raises(ValueError, match=r'clips \(6, 9, 7\) with .*\(6, 8\)'):
     contrastive.frame(CLIPS, QUERY, MATCH[:, :8], MASK)
+
+
+LABELS = np.eye(6, dtype='f')
+LABELS[0, 2] = LABELS[2, 0] = LABELS[2, 5] = LABELS[5, 2] = 1
+SIMS = RNG.uniform(0, 1, (6, 6)).astype('f')
+
+
+def info_nce(s, labels, temperature):
+  e, rows = np.exp(np.float64(s) / temperature), []
+  for i, y in enumerate(labels):
+    rest = e[i, y == 0].sum() + 1e-6
+    others = [j for j in np.flatnonzero(y) if j != i]
+    if others:
+      rows.append(
+        np.mean([-np.log(e[i, j] / (e[i, j] + rest)) for j in others])
+      )
+  return np.mean(rows)
+
+
+@pytest.mark.parametrize('temperature', [0.03, 0.5])
+def test_info_nce(temperature):
+  loss = jax.jit(
+    jax.value_and_grad(contrastive.info_nce), static_argnames='temperature'
+  )
+  got, grad = loss(SIMS, LABELS, temperature=temperature)
+  np.testing.assert_allclose(got, info_nce(SIMS, LABELS, temperature), 1e-5)
+  step = RNG.normal(size=SIMS.shape)
+  up, down = (
+    info_nce(SIMS + s * step, LABELS, temperature) for s in (1e-6, -1e-6)
+  )
+  np.testing.assert_allclose((grad * step).sum(), (up - down) / 2e-6, rtol=1e-3)
+  assert not np.diagonal(grad).any()
+
+
+def test_info_nce_without_rows_columns_or_negatives():
+  loss = slope(contrastive.info_nce)
+  pairs = WHERE[:, None] & WHERE
+  got, grad = loss(np.where(pairs, SIMS, np.nan), LABELS, where=WHERE)
+  small = np.ix_(WHERE, WHERE)
+  want = info_nce(SIMS[small], LABELS[small], 0.03)
+  np.testing.assert_allclose(got, want, rtol=1e-5)
+  assert np.isfinite(grad).all() and not np.asarray(grad)[~pairs].any()
+  for labels in (LABELS, np.ones((6, 6), 'f')):
+    got, grad = loss(SIMS, labels, where=WHERE & False)
+    assert got == 0 and not grad.any()
+  # A row of positives only, beside 1e-6.
+  got, grad = loss(SIMS, np.ones((6, 6), 'f'))
+  assert 0 <= got < 1e-5 and np.isfinite(grad).all()
+  # Clips without a twin do not count.
+  got, grad = loss(SIMS, np.eye(6, dtype='f'))
+  assert got == 0 and not grad.any()
+
+
+def test_info_nce_names_wrong_shapes():
+  with pytest.raises(ValueError, match=r'found \(6, 5\) and \(6, 6\)'):
+    contrastive.info_nce(SIMS[:, :5], LABELS)

@@ -522,3 +522,27 @@ def test_the_two_kinds_of_warmup_differ_in_the_first_update():
 def test_rates_hold_beyond_the_last_step():
   schedule = schedules.make(dict(decay='linear', final=0.5), 1.0, **SIZES)
   assert float(schedule(10**6)) == pytest.approx(0.5)
+
+
+def test_a_decay_with_an_end_of_its_own():
+  """HAP-VR's: a cosine over so many steps, not shifted by its warm-up."""
+  spec = dict(
+    decay='warmup_cosine', decay_steps=40, warmup=0.25, start=0.1, final=0.2
+  )
+  got = rates(spec, 0.5)
+  place = np.arange(50)
+  want = np.where(
+    place < 10,
+    0.1 + 0.9 * place / 10,
+    0.2 + 0.4 * (1 + np.cos(np.pi * np.minimum(place, 40) / 40)),
+  )
+  np.testing.assert_allclose(got, 0.5 * want, rtol=1e-6)
+  # Whatever the length of the run, and in other units.
+  for key, value in dict(decay_epochs=8, decay_percent=80).items():
+    spec = {k: v for k, v in spec.items() if k != 'decay_steps'}
+    np.testing.assert_array_equal(rates({**spec, key: value}, 0.5), got)
+  np.testing.assert_array_equal(
+    rates({**spec, 'decay_steps': 40}, 0.5, total_steps=7), got[:7]
+  )
+  with pytest.raises(config_lib.ConfigError, match='decay_steps'):
+    rates(dict(decay='step', gamma=0.5, decay_steps=40))

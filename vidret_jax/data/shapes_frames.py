@@ -9,23 +9,19 @@ takes them along:
 """
 
 from collections.abc import Mapping, Sequence
-import json
 import os
 import pathlib
-
-import numpy as np
 
 from vidret_jax.data import source as source_lib
 from vidret_jax.data import tokenizer as tokenizer_lib
 from vidret_jax.data.frames import captions as captions_lib
-from vidret_jax.data.frames import files, store, views
 from vidret_jax.data.frames import select as select_lib
 from vidret_jax.data.frames import transform as transform_lib
-from vidret_jax.data.shapes import annotations, corpus
+from vidret_jax.data.frames import views
+from vidret_jax.data.shapes import annotations, corpus, decoded
 
 SPLITS = ('train', 'val', 'test')
 VOCAB_SIZE = 1000  # At most; the captions decide.
-CACHES = ('disk', 'ram')
 
 
 def make(
@@ -76,8 +72,7 @@ def make(
   """
   if view not in views.VIEWS:
     raise ValueError(f'Unknown view {view!r}; choose from {views.VIEWS}.')
-  if cache not in CACHES:
-    raise ValueError(f'Unknown cache={cache!r}; choose from {CACHES}.')
+  decoded.check(cache)
   select_lib.check(max_frames, select, frame_order)
   transform_lib.check(transform)
   folder = _corpus(split, root, seed, counts, num_workers, progress)
@@ -106,7 +101,15 @@ def make(
     'framerate': framerate,
     'transform': transform,
   }
-  clips = _clips(folder, split, table, sampling, cache, num_workers, progress)
+  clips = decoded.clips(
+    folder,
+    split,
+    table.ids,
+    sampling,
+    cache=cache,
+    num_workers=num_workers,
+    progress=progress,
+  )
   if view == 'items':
     return views.Items(table, clips, order=frame_order)
   return views.Pairs(
@@ -228,50 +231,3 @@ def _learnt(folder, rows, vocab_size: int) -> tokenizer_lib.Tokenizer:
     tokenizer_lib.train(texts, part, vocab_size)
     os.replace(part, path)
   return tokenizer_lib.load(path)
-
-
-def _clips(folder, split, table, sampling, cache, num_workers, progress):
-  """The decoded frames of a split."""
-  recipe = '-'.join(f'{k}_{v}' for k, v in sorted(sampling.items()))
-  path = folder / 'frames' / f'{split}-{recipe}.npy'
-  note = path.with_suffix('.json')
-  videos = [folder / 'videos' / f'{name}.mp4' for name in table.ids]
-  if not path.is_file():
-    _decode(path, note, table.ids, videos, sampling, num_workers, progress)
-  found = json.loads(note.read_text())
-  frames = np.load(path, mmap_mode='r' if cache == 'disk' else None)
-  return store.Mapped(frames, found['count'], videos, found['unreadable'])
-
-
-def _decode(path, note, ids, videos, sampling, num_workers, progress) -> None:
-  """Writes the frames of all clips; the file is there when all are in it."""
-  size = sampling['size']
-  shape = (sampling['max_frames'], size, size, 3)
-  reader = store.Store(
-    ids,
-    videos,
-    lambda i: files.read(videos[i], order='as_is', **sampling),
-    shape=shape,
-    num_threads=num_workers,
-  )
-  path.parent.mkdir(exist_ok=True)
-  part = path.with_suffix(f'.{os.getpid()}.part')
-  counts, step = [], 32
-  try:
-    frames = np.lib.format.open_memmap(
-      part, mode='w+', dtype=np.uint8, shape=(len(videos), *shape)
-    )
-    with store.bar(len(videos), 'shapes: decoding clips', progress) as advance:
-      for start in range(0, len(videos), step):
-        rows = np.arange(start, min(start + step, len(videos)))
-        frames[rows], count = reader.read(rows)
-        counts += count.tolist()
-        advance(len(rows))
-    frames.flush()
-    draft = note.with_suffix(f'.{os.getpid()}.json.part')
-    found = {'count': counts, 'unreadable': reader.unreadable}
-    draft.write_text(json.dumps(found))
-    os.replace(draft, note)
-    os.replace(part, path)
-  finally:
-    part.unlink(missing_ok=True)

@@ -73,6 +73,56 @@ def _pairs(name: str, scores_qv: Array, where: Array | None):
   return jnp.where(masks.pair_mask(where), scores_qv, alone), where
 
 
+def info_nce(
+  sim_qv: Array,
+  labels_qv: Array,
+  *,
+  temperature: float = 0.03,
+  eps: float = 1e-6,
+  where: Array | None = None,
+) -> Array:
+  """Every further positive of a row against the row's negatives.
+
+    p_ij = e_ij / (e_ij + sum_{k in N_i} e_ik + eps),  e = exp(S / temperature)
+    mean_i mean_{j in P_i, j != i} -log p_ij
+
+  Other positives are not in the denominator. In logarithms throughout: e
+  reaches 3e14. InfoNCE of S2VS (https://github.com/gkordo/s2vs), which HAP-VR
+  keeps (Liu et al., ACM MM 2024, https://arxiv.org/abs/2407.15566).
+
+  Args:
+    sim_qv: [n, n], without the temperature.
+    labels_qv: [n, n], above zero where a column is a positive of the row.
+    temperature: of the exponentials.
+    eps: added to the denominator.
+    where: bool [n], valid rows and columns.
+
+  Returns:
+    A scalar. Rows without a further positive do not count; it is zero where no
+    row counts.
+
+  Raises:
+    ValueError: if the shapes do not fit together.
+  """
+  n = sim_qv.shape[0]
+  if sim_qv.shape != (n, n) or labels_qv.shape != (n, n):
+    raise ValueError(
+      'info_nce needs a square matrix of similarities and labels of the same '
+      f'shape, found {tuple(sim_qv.shape)} and {tuple(labels_qv.shape)}.'
+    )
+  pairs = jnp.ones((n, n), bool) if where is None else masks.pair_mask(where)
+  wide = jnp.promote_types(sim_qv.dtype, jnp.float32)
+  # Masked here, too, so that nothing non-finite reaches the gradient.
+  logits = jnp.where(pairs, sim_qv.astype(wide), 0) / temperature
+  positive = labels_qv > 0
+  negatives = jnp.where(pairs & ~positive, logits, -jnp.inf)
+  least = jnp.full((n, 1), jnp.log(eps), wide)
+  rest = jax.nn.logsumexp(jnp.concatenate([negatives, least], 1), 1)
+  others = pairs & positive & ~jnp.eye(n, dtype=bool)
+  cost = masks.masked_mean(jax.nn.softplus(rest[:, None] - logits), others, 1)
+  return masks.masked_mean(cost, others.any(1), 0)
+
+
 def frame(
   clips: Array,
   query: Array,

@@ -9,19 +9,25 @@
                     epochs, again and again, each time `growth` times as long
   cosine, linear    from lr to lr * final over the whole run
   warmup_cosine, warmup_linear, warmup_constant
-                    of BERT's optimiser: from 0 to lr over the fraction
-                    `warmup` of the run, then as the name says, to 0
+                    of BERT's optimiser: from lr * start (0) to lr over the
+                    fraction `warmup` of the run, then as the name says, to 0
+                    (cosine: to lr * final)
 
 The first three change between epochs only, like the schedulers of the original
 systems; the others change with every step. Every one of them takes `mul` (a
 factor on the rate, e.g. for pretrained parts) and, but for BERT's, one of
-`warmup_steps|epochs|percent` (a linear start; the decay runs meanwhile).
+`warmup_steps|epochs|percent` (a linear start; the decay runs meanwhile). For
+those of every step, one of `decay_steps|epochs|percent` is what counts as the
+whole run above: the last rate holds from there on, and a shorter run does not
+come to it.
 
 The two kinds of warm-up differ. With `warmup_steps=n` the first of n updates
 has the rate lr / n and the n-th the whole, times what the decay has come to.
 BERT's count from 0, so the first update has the rate 0, and have no decay
 before their end; `warmup_cosine` then falls at once to where a cosine over the
-whole run has come to (from lr to 0.976 lr for warmup=0.1).
+whole run has come to (from lr to 0.976 lr for warmup=0.1). HAP-VR
+(https://github.com/yafeng19/HAP-VR) has the same form with decay_steps=30000,
+warmup=1000 / 30000, start=0.01 and final=0.1.
 """
 
 from collections.abc import Callable, Mapping
@@ -72,6 +78,17 @@ def make(
       f'schedule: decay={name!r}, expected one of {", ".join(_DECAYS)}'
     )
   factor, by_epoch = _DECAYS[name]
+  ticks = math.ceil(total_steps / steps_per_epoch)
+  if not by_epoch:
+    ticks = config_lib.steps(
+      spec,
+      'decay',
+      epoch=steps_per_epoch,
+      total=total_steps,
+      default=total_steps,
+    )
+    for key in config_lib.duration_keys('decay'):
+      spec.pop(key, None)
   if warmup and name.startswith('warmup_'):
     raise config_lib.ConfigError(
       f'schedule: decay={name!r} has a warm-up of its own: set warmup=, the '
@@ -82,7 +99,6 @@ def make(
   config_lib.check_keys(spec, allowed, f'a schedule of decay={name!r}')
   # Worked out here in double precision: a power of a traced float32 would
   # carry its rounding into every weight.
-  ticks = math.ceil(total_steps / steps_per_epoch) if by_epoch else total_steps
   place = np.arange(ticks + 1)
   if not by_epoch:
     # A division as upstream's: i * (1 / n) may miss the end of a warm-up.
@@ -127,26 +143,27 @@ def _linear(done, final=0.0):
   return 1 + (final - 1) * done
 
 
-def _warmup_cosine(done, warmup=0.1):
-  return _warm(done, warmup, _cosine(done))
+def _warmup_cosine(done, warmup=0.1, start=0.0, final=0.0):
+  return _warm(done, warmup, start, _cosine(done, final))
 
 
-def _warmup_linear(done, warmup=0.1):
-  return _warm(done, warmup, np.maximum((1 - done) / (1 - warmup), 0))
+def _warmup_linear(done, warmup=0.1, start=0.0):
+  return _warm(done, warmup, start, np.maximum((1 - done) / (1 - warmup), 0))
 
 
-def _warmup_constant(done, warmup=0.1):
-  return _warm(done, warmup, np.ones(done.shape))
+def _warmup_constant(done, warmup=0.1, start=0.0):
+  return _warm(done, warmup, start, np.ones(done.shape))
 
 
-def _warm(done, warmup, then):
+def _warm(done, warmup, start, then):
   """BERT's warm-up, then `then`: the fraction `warmup` decides."""
   if not 0 <= warmup < 1:
     raise config_lib.ConfigError(
       f'schedule: warmup={warmup!r}, expected a fraction of the run, at least '
       '0 and below 1'
     )
-  return np.where(done < warmup, done / max(warmup, 1e-30), then)
+  rise = start + (1 - start) * done / max(warmup, 1e-30)
+  return np.where(done < warmup, rise, then)
 
 
 # name -> (factor on the rate, whether it is a function of the epoch).

@@ -54,7 +54,7 @@ def frames(
 
   try:
     found = video.read(
-      path, numbers, lambda pixels: _encode(pixels, size, lossless), size
+      path, numbers, lambda pixels: image(pixels, size, lossless), size
     )
   except (video.UnreadableVideo, transform_lib.UnreadableImage) as error:
     raise files.UnreadableClip(f'{path}: {error}') from None
@@ -63,10 +63,20 @@ def frames(
   return found
 
 
-def _encode(pixels: np.ndarray, size: int, lossless: bool) -> bytes:
-  image = Image.fromarray(pixels)
-  width, height = image.size
-  if min(width, height) > size:
+def image(
+  pixels: np.ndarray, size: int | None, lossless: bool, quality: int = QUALITY
+) -> bytes:
+  """One frame as the bytes of a file.
+
+  Args:
+    pixels: uint8 [h, w, 3].
+    size: shorter side to shrink to, if it is longer; None: never.
+    lossless: PNG, not JPEG.
+    quality: of JPEG.
+  """
+  picture = Image.fromarray(pixels)
+  width, height = picture.size
+  if size is not None and min(width, height) > size:
     # As `transform` does it, so that what is read there at this size is the
     # same: columns first, the longer side truncated.
     if width <= height:
@@ -74,11 +84,12 @@ def _encode(pixels: np.ndarray, size: int, lossless: bool) -> bytes:
     else:
       target = int(size * width / height), size
     bicubic = Image.Resampling.BICUBIC
-    image = image.resize((target[0], height), bicubic).resize(target, bicubic)
+    picture = picture.resize((target[0], height), bicubic)
+    picture = picture.resize(target, bicubic)
   out = io.BytesIO()
   if lossless:
-    image.save(out, 'PNG')
+    picture.save(out, 'PNG')
   else:
     # Colours in full resolution: the frames are small already.
-    image.save(out, 'JPEG', quality=QUALITY, subsampling=0)
+    picture.save(out, 'JPEG', quality=quality, subsampling=0)
   return out.getvalue()

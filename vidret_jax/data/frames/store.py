@@ -192,6 +192,8 @@ class Mapped:
   """Clips that lie decoded in one array, in memory or on disk.
 
   Attributes:
+    frames: uint8 [v, f, R, R, 3].
+    count: int64 [v], frames of each clip.
     shape: (f, R, R, 3) of a clip.
     paths: per video, the file, or None.
     unreadable: id -> why.
@@ -208,16 +210,16 @@ class Mapped:
     self.shape = tuple(frames.shape[1:])
     self.paths = list(paths)
     self.unreadable = dict(unreadable)
-    self._frames = np.asarray(frames)  # A map stays one, as a plain array.
-    self._count = np.asarray(count, np.int64)
+    self.frames = np.asarray(frames)  # A map stays one, as a plain array.
+    self.count = np.asarray(count, np.int64)
 
   def read(self, videos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Clips of rows of the table; see `Clips`."""
     videos = np.asarray(videos)
     valid, safe = videos >= 0, np.maximum(videos, 0)
-    frames = self._frames[safe]
+    frames = self.frames[safe]
     frames[~valid] = 0
-    return frames, np.where(valid, self._count[safe], 0)
+    return frames, np.where(valid, self.count[safe], 0)
 
 
 @contextlib.contextmanager

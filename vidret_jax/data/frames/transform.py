@@ -55,6 +55,24 @@ def decode(blob: bytes, size: int, transform: str = 'exact') -> np.ndarray:
   Raises:
     UnreadableImage: truncated, no image, too large, or 16 bits per channel.
   """
+  return _resize(decoded(blob, size, transform), size, transform)
+
+
+def decoded(blob: bytes, size: int, transform: str = 'exact') -> Image.Image:
+  """One encoded image, as large as it is.
+
+  Args:
+    blob: the bytes of a JPEG (or PNG, BMP, WebP) file.
+    size: pixels that its shorter side will be resized to.
+    transform: 'exact', or 'fast', which may give a smaller image, but not much
+      smaller than `size`.
+
+  Returns:
+    RGB, upright.
+
+  Raises:
+    UnreadableImage: truncated, no image, too large, or 16 bits per channel.
+  """
   check(transform)
   try:
     image = Image.open(io.BytesIO(blob), formats=_FORMATS)
@@ -69,13 +87,12 @@ def decode(blob: bytes, size: int, transform: str = 'exact') -> np.ndarray:
       )
     if 'exif' in image.info:
       image = ImageOps.exif_transpose(image)
-    image = image.convert('RGB')
+    return image.convert('RGB')
   except UnreadableImage:
     raise
   # Pillow's decoders raise nearly anything on damaged files.
   except Exception as e:
     raise UnreadableImage(f'cannot be decoded ({e})') from None
-  return _resize(image, size, transform)
 
 
 def resize(pixels: np.ndarray, size: int, transform: str = 'exact'):

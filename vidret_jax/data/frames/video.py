@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import itertools
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -72,7 +73,7 @@ def read(
     UnreadableVideo: no video, no frame rate, no frame that can be decoded, or
       too large.
   """
-  with _opened(path) as container:
+  with opened(path) as container:
     facts = _facts(container)
   readable = facts.count
   while True:
@@ -87,7 +88,12 @@ def read(
 
 
 @contextlib.contextmanager
-def _opened(path):
+def opened(path: pathlib.Path) -> Iterator[Any]:
+  """An open container with a video stream.
+
+  Raises:
+    UnreadableVideo: it is none; also instead of what PyAV raises within.
+  """
   import av
 
   options = {'protocol_whitelist': 'file', 'format_whitelist': _CONTAINERS}
@@ -125,35 +131,46 @@ def _decode(path, wanted, finish, size):
   found, seen = {}, 0
   if wanted:
     last = max(wanted)
-    for number, frame in enumerate(_frames(path, size)):
-      seen = number + 1
-      if number in wanted:
-        found[number] = finish(_rgb(frame))
-      if number == last:
-        break
+    with opened(path) as container:
+      for number, frame in enumerate(decoded(container, size)):
+        seen = number + 1
+        if number in wanted:
+          found[number] = finish(rgb(frame))
+        if number == last:
+          break
   return found, seen
 
 
-def _frames(path, size) -> Iterator:
-  """Frames until the end or the first one that cannot be decoded."""
+def decoded(container: Any, size: int) -> Iterator[Any]:
+  """Frames until the end or the first one that cannot be decoded.
+
+  Args:
+    container: see `opened`.
+    size: see `read`.
+
+  Yields:
+    Frames of PyAV in the order in which they are shown.
+
+  Raises:
+    UnreadableVideo: an unknown codec, or too large.
+  """
   import av
 
-  with _opened(path) as container:
-    stream = container.streams.video[0]
-    if stream.codec_context is None:
-      raise UnreadableVideo('is compressed in an unknown way')
-    _check_shape(stream.codec_context, size)
-    stream.codec_context.options = _LIMITS
-    # Clips are read side by side, so one thread for each is enough.
-    stream.codec_context.thread_count = 1
-    decoded = container.decode(stream)
-    while True:
-      try:
-        frame = next(decoded)
-      except (StopIteration, IndexError, av.error.FFmpegError):
-        return
-      _check_shape(frame, size)
-      yield frame
+  stream = container.streams.video[0]
+  if stream.codec_context is None:
+    raise UnreadableVideo('is compressed in an unknown way')
+  _check_shape(stream.codec_context, size)
+  stream.codec_context.options = _LIMITS
+  # Clips are read side by side, so one thread for each is enough.
+  stream.codec_context.thread_count = 1
+  frames = container.decode(stream)
+  while True:
+    try:
+      frame = next(frames)
+    except (StopIteration, IndexError, av.error.FFmpegError):
+      return
+    _check_shape(frame, size)
+    yield frame
 
 
 def _check_shape(shape, size):
@@ -163,8 +180,19 @@ def _check_shape(shape, size):
     raise UnreadableVideo(f'has frames of {e}') from None
 
 
-def _rgb(frame):
-  """uint8 [h, w, 3], upright."""
-  pixels = frame.to_ndarray(format='rgb24', interpolation='BICUBIC')
+def rgb(frame: Any, shape: tuple[int, int] | None = None) -> np.ndarray:
+  """Pixels of a frame of PyAV, upright.
+
+  Args:
+    frame: see `decoded`.
+    shape: (width, height) to resize to before it is turned; None: as it is.
+
+  Returns:
+    uint8 [h, w, 3].
+  """
+  width, height = shape or (None, None)
+  pixels = frame.to_ndarray(
+    width=width, height=height, format='rgb24', interpolation='BICUBIC'
+  )
   turns = round(frame.rotation / 90) % 4
   return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
