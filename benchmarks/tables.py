@@ -11,7 +11,12 @@ page in no other way; a test compares the two.
 import pathlib
 import re
 
-from benchmarks import tables_eercf, tables_ranp, tables_reloclnet
+from benchmarks import (
+  tables_eercf,
+  tables_hap_vr,
+  tables_ranp,
+  tables_reloclnet,
+)
 from benchmarks.pieces import facts, grid, ranking, spread, stored
 
 PAGE = pathlib.Path(__file__).parent.parent / 'docs' / 'results.md'
@@ -182,6 +187,7 @@ TABLES = {
   **vars(tables_eercf),
   **vars(tables_ranp),
   **vars(tables_reloclnet),
+  **vars(tables_hap_vr),
   **globals(),
 }
 

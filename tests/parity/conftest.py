@@ -10,6 +10,8 @@ from tests.parity import goldens
 _REPO = pathlib.Path(__file__).resolve().parents[2]
 _PLACES = (_REPO.parent / 'shared' / 'golden', _REPO / 'tests' / 'golden')
 _PROPERTY = 'largest error'
+# Word of a test file's name -> folder, where they differ.
+_FOLDERS = {'hapvr': 'hap_vr'}
 
 
 def pytest_addoption(parser):
@@ -36,7 +38,8 @@ def root_of(config) -> pathlib.Path:
 
 def system_of(node) -> str:
   """The system that a test file is about: 'ce' of test_ce_models.py."""
-  return node.path.stem.split('_')[1]
+  word = node.path.stem.split('_')[1]
+  return _FOLDERS.get(word, word)
 
 
 def pytest_generate_tests(metafunc):

@@ -15,7 +15,12 @@ import os
 import jax
 import numpy as np
 
-from vidret_jax.convert import ce_config, torch_file, torch_write
+from vidret_jax.convert import (
+  ce_config,
+  torch_file,
+  torch_optimizer,
+  torch_write,
+)
 from vidret_jax.convert import rules as rules_lib
 from vidret_jax.convert.rules import LEADING_ONE, Rule
 from vidret_jax.models import ce_inputs
@@ -309,9 +314,6 @@ def optimizer_slots(
 ) -> dict[str, dict]:
   """Per-parameter state of upstream's optimiser, as trees like `params`.
 
-  PyTorch numbers parameters in registration order, which is the order of the
-  trainable keys in the table.
-
   Args:
     checkpoint: the whole dict of a `.pth` file.
     model: its model.
@@ -324,22 +326,4 @@ def optimizer_slots(
   Raises:
     rules.CheckpointMismatch: another number of parameters.
   """
-  if not checkpoint.get('optimizer'):
-    return {}
-  trainable = [r for r in rules(model) if r.leaf.startswith('params/')]
-  optimizer = checkpoint['optimizer']
-  order = [i for g in optimizer['param_groups'] for i in g['params']]
-  if len(order) != len(trainable):
-    raise rules_lib.CheckpointMismatch(
-      f'the optimiser holds {len(order)} parameters, the model '
-      f'{len(trainable)}.'
-    )
-  slots = {}
-  for index, rule in zip(order, trainable):
-    for slot, value in optimizer['state'].get(index, {}).items():
-      value = np.asarray(value)
-      if value.ndim:
-        value = rule.form.to_flax(value)
-      leaf = rule.leaf.removeprefix('params/')
-      slots.setdefault(slot, {})[leaf] = value
-  return {slot: rules_lib.unflatten(flat) for slot, flat in slots.items()}
+  return torch_optimizer.slots(checkpoint.get('optimizer'), rules(model))

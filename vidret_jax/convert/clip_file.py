@@ -51,7 +51,7 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     if torchscript.is_module(state):
       state = torchscript.state_dict(state)
     state = _unwrap(state)
-    _check_extent(state, path)
+    check_extent(state, path)
     return clip_hf.to_public(state) if clip_hf.is_hf(state) else state
   except ValueError as error:
     raise type(error)(f'{path}: {error}') from None
@@ -90,8 +90,11 @@ def _what(state):
   return f'an object of type {type(state).__name__}.'
 
 
-def _check_extent(state, path):
-  """Views may overlap, but a small file must not fill the memory."""
+def check_extent(state: Mapping[str, np.ndarray], path: str) -> None:
+  """Raises TorchFileError where arrays are much larger than their file.
+
+  Views may overlap, but a small file must not fill the memory.
+  """
   total, size = sum(x.nbytes for x in state.values()), os.path.getsize(path)
   if total > 4 * size + 2**30:
     raise torch_file.TorchFileError(

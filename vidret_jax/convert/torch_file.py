@@ -4,8 +4,8 @@
 Both serialisations are understood: the stream of PyTorch before 1.6 and the
 zip archive since. A pickle can name any function of any installed module; this
 reader resolves the dozen names that rebuild arrays to code of its own, the
-dict with attributes of `easydict` to a plain one, and every other name to an
-inert `Bag` that keeps the arguments and attributes.
+dict with attributes of `easydict` and the options of `argparse` to plain dicts,
+and every other name to an inert `Bag` that keeps the arguments and attributes.
 """
 
 from collections import OrderedDict
@@ -90,6 +90,18 @@ class EasyDict(dict):
 
   def __setstate__(self, state):
     """Ignores the attributes: they repeat the items."""
+
+
+class Namespace(dict):
+  """Stands in for `argparse.Namespace`: its attributes are our items.
+
+  `torch_write` writes it under the name of the original.
+  """
+
+  def __setstate__(self, state):
+    if not isinstance(state, dict):
+      raise TorchFileError('an argparse.Namespace without attributes')
+    self.update({str(k): v for k, v in state.items()})
 
 
 class _Call:
@@ -202,6 +214,8 @@ class _Unpickler(pickle.Unpickler):
     if (module, name) == ('easydict', 'EasyDict'):
       # A class of its own: pickles can change the classes they name.
       return type('EasyDict', (EasyDict,), {})
+    if (module, name) == ('argparse', 'Namespace'):
+      return type('Namespace', (Namespace,), {})
     return type('Bag', (Bag,), dict(module=module, name=name))
 
   def persistent_load(self, pid):

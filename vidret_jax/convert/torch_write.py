@@ -15,7 +15,7 @@ import zipfile
 
 import numpy as np
 
-from vidret_jax.convert.torch_file import STORAGES, EasyDict
+from vidret_jax.convert.torch_file import STORAGES, EasyDict, Namespace
 
 _NAMES = {dtype: name for name, dtype in STORAGES.items()}
 
@@ -58,6 +58,12 @@ class _Emitter:
       )
 
   def _mapping(self, x):
+    if isinstance(x, Namespace):
+      self._global('argparse', 'Namespace')
+      self.code += pickle.EMPTY_TUPLE + pickle.NEWOBJ + pickle.EMPTY_DICT
+      self._items(x)
+      self.code += pickle.BUILD
+      return
     if isinstance(x, OrderedDict):
       self._global('collections', 'OrderedDict')
       self.code += pickle.EMPTY_TUPLE + pickle.REDUCE
@@ -119,7 +125,8 @@ def write(path: str | os.PathLike, obj) -> None:
   """Writes an object so that `torch.load(path, weights_only=True)` reads it.
 
   A `torch_file.EasyDict` in it needs the package easydict, and
-  `weights_only=False`, as files of the code that pickles such dicts do.
+  `weights_only=False`, as files of the code that pickles such dicts do; so does
+  a `torch_file.Namespace`, which needs no package.
 
   Args:
     path: the file; it appears whole or not at all.

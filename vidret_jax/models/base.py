@@ -32,6 +32,9 @@ class Retriever(nn.Module):
   COARSE = None
   # In how many ways `loss` can be computed; see `plan`.
   plans = 1
+  # Whether scores come from weights that were trained; if not, an evaluation
+  # needs none.
+  learnt = True
 
   def encode_query(self, batch: Batch, *, train: bool = False) -> Emb:
     """Embeds queries: text, or a query video."""

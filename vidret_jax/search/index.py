@@ -288,6 +288,20 @@ class Index:
       seconds=seconds,
     )
 
+  def take(self, rows: np.ndarray) -> dict[str, Any]:
+    """What the second stage has of items, by place in `ids`.
+
+    Returns:
+      The dict of arrays [n, ...], in the types kept. Safe in several threads.
+
+    Raises:
+      BadIndex: what is read is damaged.
+    """
+    try:
+      return self._fine().take(rows)
+    except rows_lib.DamagedRows as e:
+      raise files_lib.damaged(self.folder, files_lib.FINE, str(e)) from e
+
   def _coarse(self, mesh: Mesh) -> bank_lib.Bank:
     """What the first stage reads, on the devices."""
     if self._bank is None or self._bank[0] != mesh:

@@ -14,6 +14,8 @@ PyTorch is not needed, and nothing in a file is executed.
 
 Of the system ranp, --from may be the folder of a run of the original: its
 model.json replaces `model` of the config, and its logs tell the checkpoint.
+Of hap_vr, what a checkpoint tells of the model replaces that of the config;
+frozen networks are taken from --config.init.parts.NAME=FILE.
 Of reloclnet, what model.ckpt and the opt.json beside it tell of model, data
 and evaluation replaces that of the config, but for --config.key=value given.
 """
@@ -24,6 +26,7 @@ import os
 import shlex
 import sys
 
+import flax
 import jax
 
 from vidret_jax import config_lib as cl
@@ -31,7 +34,7 @@ from vidret_jax import sharding
 from vidret_jax.convert import ranp_config, ranp_runs
 from vidret_jax.losses.mining import Mining
 from vidret_jax.models import ranp
-from vidret_jax.train import ckpt, defaults, optim, workdir
+from vidret_jax.train import ckpt, defaults, initial, optim, workdir
 from vidret_jax.train import run as run_lib
 from vidret_jax.train import state as state_lib
 
@@ -51,13 +54,14 @@ def to_run(config, source, folder):
     raise cl.ConfigError(
       f'{folder} already holds checkpoints; name another folder with --to'
     )
-  load = cl.find('convert', config.system, 'load')
   # Sizes that the config leaves to the data; not every system has such.
   sizes = _optional(config, 'sizes', lambda _: {})
   run_lib.fill_sizes(config, sizes(source), source)
   workdir.check(config, folder)
-  variables, report = load(source, run_lib.model_of(config))
+  # With frozen parts that the file has not, from `init.parts`.
+  flat, report = initial.convert(config, run_lib.model_of(config), source)
   report.check_whole(source)
+  variables = flax.traverse_util.unflatten_dict(flat, sep='/')
   # The step counts decide when rates change, not what the state holds.
   tx, _ = optim.make(
     config.optim,

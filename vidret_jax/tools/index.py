@@ -62,17 +62,8 @@ def open_index(out, trained, videos, tokenizer, dtype):
   """
   videos = str(pathlib.Path(videos).absolute())
   made = dict(recipe=trained.recipe, fingerprint=trained.fingerprint)
-  if (pathlib.Path(out) / 'index.json').exists():
-    index = index_lib.Index.load(out)
-    index.require(**made)
-    before = index.about.get('videos')
-    if before != videos:
-      if before and os.path.isdir(before):
-        raise index_lib.BadIndex(
-          f'index {out} is of the videos in {before}, not of {videos}; give '
-          'another --out.'
-        )
-      index.note(videos=videos)  # The folder has moved.
+  index = reopen(out, videos, **made)
+  if index is not None:
     return index
   with tempfile.TemporaryDirectory(prefix='vidret_index_') as folder:
     files = {n: pathlib.Path(folder) / n for n in ('config.json', TOKENIZER)}
@@ -95,6 +86,42 @@ def open_index(out, trained, videos, tokenizer, dtype):
       files=files,
       **made,
     )
+
+
+def reopen(out, videos, **made):
+  """The index in `out` for more of its videos; None if there is none yet.
+
+  Args:
+    out: its folder.
+    videos: the folder of videos, absolute.
+    **made: recipe and fingerprint, see `Index.require`.
+
+  Raises:
+    BadIndex: it is damaged, or of other weights, or of another folder.
+  """
+  if not (pathlib.Path(out) / 'index.json').exists():
+    return None
+  index = index_lib.Index.load(out)
+  index.require(**made)
+  before = index.about.get('videos')
+  if before != videos:
+    if before and os.path.isdir(before):
+      raise index_lib.BadIndex(
+        f'index {out} is of the videos in {before}, not of {videos}; give '
+        'another --out.'
+      )
+    index.note(videos=videos)  # The folder has moved.
+  return index
+
+
+def progress(console):
+  """A bar that also says how many videos are `bad`."""
+  return Progress(
+    TextColumn('{task.description}'),
+    *(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
+    *(TimeRemainingColumn(), TextColumn('{task.fields[bad]}')),
+    console=console,
+  )
 
 
 def encode(trained, source, batch_size):
@@ -129,13 +156,7 @@ def encode(trained, source, batch_size):
 
 def fill(index, trained, source, batch_size, console):
   """Adds the videos of a source to an index, below a bar."""
-  bar = Progress(
-    TextColumn('{task.description}'),
-    *(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
-    *(TimeRemainingColumn(), TextColumn('{task.fields[bad]}')),
-    console=console,
-  )
-  with bar:
+  with progress(console) as bar:
     task = bar.add_task('encoding videos', total=len(source), bad='')
     for ids, emb, looked_at in encode(trained, source, batch_size):
       if ids:
@@ -154,9 +175,14 @@ def tell(index, source, before, seconds, console):
     f'{size / 2**20:,.1f} MiB in {index.folder}',
     **_PLAIN,
   )
-  if source.unreadable:
-    console.print(f'{len(source.unreadable):,} could not be read:', **_PLAIN)
-  for name, why in sorted(source.unreadable.items()):
+  tell_unreadable(source.unreadable, console)
+
+
+def tell_unreadable(unreadable, console):
+  """Counts and names videos that could not be read, and says why."""
+  if unreadable:
+    console.print(f'{len(unreadable):,} could not be read:', **_PLAIN)
+  for name, why in sorted(unreadable.items()):
     lines = why.splitlines()
     console.print(
       f'  {markup.clean(name)}: {markup.clean(lines[0] if lines else why)}',

@@ -65,10 +65,16 @@ def prepare(config, args) -> list[pathlib.Path]:
   folders = []
   for data in data_of(config):
     name = data.pop('name')
-    make_records = config_lib.find('data', name, 'prepare')
+    config_lib.find('data', name, 'make')  # There is such a module.
+    try:
+      make_records = config_lib.find('data', name, 'prepare')
+    except config_lib.ConfigError:
+      print(f'{name}: is read as it is, nothing to prepare', flush=True)
+      continue
     given = {
       **data,
       'overwrite': args.overwrite,
+      'verify': args.verify,
       'keep': tuple(folders),
       'beam_runner': args.beam_runner,
       'beam_options': [f'--{o}' for o in args.beam_options],
@@ -99,6 +105,11 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
   add('--archive', help='downloaded archive whose sha1 to check first')
   add('--sha1', help='its sum, if not that of the release in the docs')
   add('--overwrite', action='store_true', help='make existing records again')
+  add(
+    '--verify',
+    action='store_true',
+    help='read existing records of collections of copies and compare checksums',
+  )
   add('--beam_runner', help='Apache Beam runner, for example DirectRunner')
   add(
     '--beam_options',

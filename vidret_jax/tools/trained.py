@@ -13,13 +13,14 @@ import os
 import pathlib
 from typing import Any
 
+import flax
 import jax
 import numpy as np
 
 from vidret_jax import config_lib as cl
 from vidret_jax import sharding
 from vidret_jax.data import vocabulary as vocabulary_lib
-from vidret_jax.train import ckpt, defaults
+from vidret_jax.train import ckpt, defaults, initial
 from vidret_jax.train import run as run_lib
 from vidret_jax.train import state as state_lib
 
@@ -110,12 +111,13 @@ def load(
   target = state_lib.with_sharding(state, config.sharding, mesh).variables
   path = pathlib.Path(source).absolute()
   if path.is_file():
-    read, _ = cl.find('convert', config.system, 'load')(str(path), model)
+    flat, _ = initial.convert(config, model, str(path))
+    read = flax.traverse_util.unflatten_dict(flat, sep='/')
     state_lib.check_same(
       state_lib.describe(read), state_lib.describe(target), str(path)
     )
     variables = jax.device_put(read, state_lib.shardings(target))
-    del read
+    del read, flat
   else:
     variables, _ = ckpt.load_variables(str(path), target, select)
   return Trained(

@@ -24,6 +24,11 @@ DEFAULTS = dict(
   init=dict(
     run=None,  # workdir of another run, to start from its selected weights
     torch=None,  # file of the original authors, to convert
+    # Files of single parts, e.g. of frozen networks: {part: file or None};
+    # the converter of the system names its parts. They go before run and torch.
+    parts={},
+    # Parts that are fitted to training data: {part: number of batches}.
+    fit={},
   ),
   compile_cache=True,  # False: off; a string: the folder
 )

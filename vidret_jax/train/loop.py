@@ -235,7 +235,7 @@ def evaluate(config, workdir):
   Args:
     config: the run's config; its evaluations may differ.
     workdir: of the run. Without checkpoints there, `init.run` or `init.torch`
-      give the weights, as for a published checkpoint.
+      give the weights, as for a published checkpoint; some models need none.
 
   Returns:
     {'<evaluator>/<metric>': value}.
@@ -251,6 +251,9 @@ def evaluate(config, workdir):
   elif config.init.run or config.init.torch:
     variables, source = run.fresh(target, whole=True)
     title = f'weights from {source}'
+  elif not run.model.learnt:
+    variables, _ = run.fresh(target)
+    title = 'nothing trained'
   else:
     raise FileNotFoundError(
       f'no checkpoint in {workdir}: train first (--mode=train), or name '

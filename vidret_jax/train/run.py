@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts that a config names, built, and how they fail by name."""
 
-import os
-
-from absl import logging
 import jax
 import numpy as np
 
 from vidret_jax import config_lib as cl
 from vidret_jax import sharding
 from vidret_jax.data import pipeline
-from vidret_jax.train import ckpt, defaults
+from vidret_jax.train import defaults, fitting, initial
 from vidret_jax.train import state as state_lib
 
 
@@ -125,39 +122,17 @@ class Run:
     return state_lib.with_sharding(state, rules, self.mesh).variables
 
   def check_init(self):
-    """Raises FileNotFoundError where the file to start from is absent."""
-    path = self._config.init.torch
-    if path and not os.path.exists(path):
-      raise FileNotFoundError(
-        f'init.torch={path!r}: no such file. Put it there (docs/converting.md '
-        'says where it is published), or name another with '
-        '--config.init.torch=FILE.'
-      )
+    """Raises FileNotFoundError where a file to start from is absent."""
+    initial.check(self._config.init)
 
   def fresh(self, target, whole=False):
-    """Variables of a run that starts: init.run, init.torch or drawn.
-
-    Args:
-      target: abstract variables with shardings.
-      whole: raise where `init.torch` has only a part of the variables;
-        otherwise the rest is drawn, as it would be without the file.
-
-    Returns:
-      (variables, where they come from).
-    """
-    init = self._config.init
-    if init.run:
-      variables, step = ckpt.load_variables(init.run, target)
-      return variables, f'step {step} of {init.run}'
-    if init.torch:
-      self.check_init()
-      load = cl.find('convert', self._config.system, 'load')
-      variables, report = load(init.torch, self.model)
-      logging.info('converted %s:\n%s', init.torch, report.table())
-      if whole:
-        report.check_whole(init.torch)
-      return self._complete(variables, report, target)
-    return self._draw(target), f'seed {self._config.seed}'
+    """Variables of a run that starts; see `initial.fresh` and `fitting`."""
+    variables, about = initial.fresh(
+      self._config, self.model, target, self._draw, whole
+    )
+    return fitting.fitted(
+      self._config, self.model, variables, self.source
+    ), about
 
   def _draw(self, target):
     draw = jax.jit(
@@ -165,41 +140,6 @@ class Run:
       out_shardings=state_lib.shardings(target),
     )
     return draw()
-
-  def _complete(self, variables, report, target):
-    """Variables of a file, on the devices; what it lacks is drawn."""
-    path, seed = self._config.init.torch, self._config.seed
-    want = state_lib.describe(target)
-    state_lib.check_same(
-      state_lib.describe(variables),
-      {k: v for k, v in want.items() if k not in report.drawn},
-      path,
-    )
-    flat = jax.tree_util.tree_leaves_with_path(variables)
-    given = {sharding.path_name(at): x for at, x in flat}
-    about = path
-    if report.drawn or report.unused:
-      left = (*report.ignored, *report.unused)
-      logging.warning(
-        '%s fits in part:\n  taken (%d): %s\n  DRAWN from seed %d (%d): %s\n'
-        '  ignored (%d): %s%s',
-        *(path, len(given), ', '.join(given)),
-        *(seed, len(report.drawn), ', '.join(report.drawn)),
-        *(len(left), ', '.join(left)),
-        ''.join(f'\n  {note}' for note in report.notes),
-      )
-      about = f'{path} ({len(given)} of {len(want)} arrays)'
-
-    def place(at, t):
-      if (x := given.get(sharding.path_name(at))) is None:
-        return t
-      # Every process reads the file and gives its devices their part.
-      return jax.make_array_from_callback(
-        t.shape, t.sharding, lambda index: np.asarray(x)[index]
-      )
-
-    start = self._draw(target) if report.drawn else target
-    return jax.tree_util.tree_map_with_path(place, start), about
 
   # ----------------------------------------------------------------- steps
 
