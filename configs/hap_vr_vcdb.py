@@ -29,6 +29,28 @@ _HERE = os.path.dirname(__file__)
 hap_vr = cl.load_module(os.path.join(_HERE, 'common', 'hap_vr.py'))
 
 STEPS = 30000  # Upstream goes on to the end of the epoch.
+# `vidret_jax/data/augment/` says what they mean.
+AUGMENT = dict(
+  parts=('GT', 'FT', 'TT', 'ViV'),
+  temporal=dict(
+    shuffle_dropout=0.5,
+    fast=0.1,
+    slow=0.1,
+    reverse=0.1,
+    pause=0.1,
+    shuffle=0.5,
+    dropout=0.3,
+    content=0.5,
+  ),
+  randaugment=2,
+  magnitude=9,
+  overlay=0.3,
+  blur=0.5,
+  mixing=0.3,
+  share=(0.3, 0.7),
+  fonts=None,
+  pictures=None,
+)
 
 
 def get_config(arg=None):
@@ -39,7 +61,14 @@ def get_config(arg=None):
     c.model.groups = 2  # Two devices of 64 pairs, compared on each alone.
   c.input = dict(
     data=dict(
-      name='vcdb', split='train', root=None, window=28, size=224, resize=256
+      name='vcdb',
+      split='train',
+      root=None,
+      percentage=1.0,
+      window=28,
+      size=224,
+      resize=256,
+      augment=AUGMENT,
     ),
     batch_size=128,
     epoch_end='drop',
@@ -49,8 +78,10 @@ def get_config(arg=None):
       name='vcdb',
       split='train',
       window=28,
+      percentage=1.0,
       features=os.path.join('data', 'VCDB', 'features.hdf5'),
       labels=bool(c.model.loss.frame),
+      augment=dict(parts=('TT',), temporal=AUGMENT['temporal']),
     )
   else:
     hap_vr.networks(c, arg)

@@ -14,7 +14,11 @@ CONFIG = command.CONFIG + ':epochs=2'
 def trained(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('trained') / 'run'
   text = command.run(
-    workdir, '--config.log_steps=5', '--profile=2:4', config=CONFIG
+    workdir,
+    '--config.log_steps=5',
+    '--profile=2:4',
+    config=CONFIG,
+    interpreter=True,
   )
   return workdir, text
 

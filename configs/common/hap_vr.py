@@ -49,9 +49,7 @@ _LABELS = 384
 # The embedded corpus, on which `runlocal` runs any of the configs, and
 # networks that are small enough for it.
 FILMS = dict(name='shapes_copies', image_size=64, store_size=72)
-SMALL_BACKBONE = dict(
-  stages=(1, 1, 1, 1), width=16, dims=64, kernels=(8, 4, 2, 1)
-)
+SMALL_BACKBONE = dict(stages=(1, 1, 1), width=16, dims=64, kernels=(8, 4, 2))
 SMALL_LABELLER = dict(image_size=64, patch=16, width=48, layers=2, heads=3)
 FROZEN = [('(backbone|labeller)/.*', None)]
 

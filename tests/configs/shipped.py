@@ -116,7 +116,25 @@ RELOCLNET = {
   'reloclnet_shapes.py:model=xml': None,
   'reloclnet_shapes.py:ctx=sub_tef': None,
 }
-SPECS = {**CE, **EERCF, **RANP, **RELOCLNET}
+# Those that are trained: without the frozen networks.
+HAP_VR = {
+  'hap_vr_vcdb.py': 355_969,
+  'hap_vr_vcdb.py:loss=video,negatives=global': 355_969,
+  'hap_vr_vcdb.py:loss=s2vs,pool=chamfer': 355_969,
+  'hap_vr_vcdb.py:labels=imagenet': 355_969,
+  'hap_vr_vcdb.py:backbone=cache': 355_969,
+  'hap_vr_vcdb.py:backbone=cache,loss=infonce': 355_969,
+  'hap_vr_fivr5k.py': 355_969,
+  'hap_vr_fivr5k.py:bits=128,audio': 92_801 + 512 * 128,
+  'hap_vr_fivr200k.py:storage=records,visit=0.05': 355_969,
+  'hap_vr_evve.py:pool=chamfer': 355_969,
+  'hap_vr_svd.py': 355_969,
+  'hap_vr_svd.py:split=labeled,features_only=True': 355_969,
+  'hap_vr_shapes.py': None,
+  'hap_vr_shapes.py:loss=infonce': None,
+  'hap_vr_shapes.py:loss=none': None,
+}
+SPECS = {**CE, **EERCF, **RANP, **RELOCLNET, **HAP_VR}
 
 
 def load(spec, *changes):

@@ -15,13 +15,17 @@ MISSPELT = {
   'eercf': ('max_frame', 'max_frames'),
   'ranp': ('sigm', 'sigma'),
   'reloclnet': ('margn', 'margin'),
+  'hap_vr': ('max_frame', 'max_frames'),
 }
 
 
 def system(name):
   """The system that a file's name promises."""
-  first = name.split('_')[0]
-  return first if first in MISSPELT else 'ce'
+  return next((s for s in MISSPELT if name.startswith(f'{s}_')), 'ce')
+
+
+def trains(name):
+  return load(name).input.data.name != 'evaluation_only'
 
 
 def test_every_file_is_tested():
@@ -39,9 +43,12 @@ def test_loads_locked_and_saves(spec, tmp_path):
 
 
 @pytest.mark.parametrize('name', shipped.files())
-def test_sweep_is_three_seeds(name):
+def test_sweep_is_three_seeds_of_what_is_trained(name):
   changes = list(cl.load_module(str(shipped.CONFIGS / name)).sweep())
-  assert changes == [dict(seed=s) for s in range(3)]
+  if trains(name):
+    assert changes == [dict(seed=s) for s in range(3)]
+  else:
+    assert changes == [dict()]
   assert load(f'{name}:seed=2').seed == 2
 
 

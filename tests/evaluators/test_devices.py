@@ -3,38 +3,24 @@
 
 import json
 import os
-import pathlib
 import socket
-import subprocess
-import sys
 
 import pytest
 
-_REPO = pathlib.Path(__file__).resolve().parents[2]
+from tests.devices import flags
+from tests.train.tiny import forks
 
 
 def start(folder, devices, **extra):
-  env = dict(
-    os.environ,
-    JAX_PLATFORMS='cpu',
-    **extra,
-    XLA_FLAGS=f'--xla_force_host_platform_device_count={devices}',
-  )
-  return subprocess.Popen(
-    [sys.executable, '-m', 'tests.evaluators.toy', str(folder)],
-    cwd=_REPO,
-    env=env,
-    stdout=subprocess.DEVNULL,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
+  env = dict(os.environ, JAX_PLATFORMS='cpu', **extra, XLA_FLAGS=flags(devices))
+  return forks.Process(['tests.evaluators.toy', str(folder)], env)
 
 
 def finish(folder, processes):
   """What the first process wrote."""
   for process in processes:
-    _, err = process.communicate(timeout=400)
-    assert process.returncode == 0, err[-3000:]
+    text, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, text[-3000:]
   return json.loads((folder / 'numbers.json').read_text())
 
 

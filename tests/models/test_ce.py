@@ -59,18 +59,20 @@ def call(model, variables, method, *args):
   return compiled(model, method)(variables, *args)
 
 
-def init(model, batch):
+@functools.cache
+def init(model):
+  """Variables; the number of rows and of captions makes no difference."""
+
   def run(key, batch):
     return model.init(key, batch, step=0, train=False, method='loss')
 
-  return jax.jit(run)(jax.random.key(0), batch)
+  return jax.jit(run)(jax.random.key(0), make_batch())
 
 
-def step(model, variables, batch):
-  """Loss, gradients and statistics of one training step."""
-
+@functools.cache
+def compiled_step(model):
   @jax.jit
-  def run(params, batch):
+  def run(variables, batch):
     def loss(params):
       (value, logs), state = model.apply(
         {**variables, 'params': params},
@@ -82,9 +84,14 @@ def step(model, variables, batch):
       )
       return value, (logs, state)
 
-    return jax.value_and_grad(loss, has_aux=True)(params)
+    return jax.value_and_grad(loss, has_aux=True)(variables['params'])
 
-  return run(variables['params'], batch)
+  return run
+
+
+def step(model, variables, batch):
+  """Loss, gradients and statistics of one training step."""
+  return compiled_step(model)(variables, batch)
 
 
 def pad(batch, rows, fill):
@@ -114,7 +121,7 @@ def pad(batch, rows, fill):
 )
 def test_padding_rows_influence_nothing(options):
   model, batch = make(**options), make_batch()
-  variables = init(model, batch)
+  variables = init(model)
   want = step(model, variables, batch)
   zeros = step(model, variables, pad(batch, 3, 0))
   jax.tree.map(
@@ -129,7 +136,7 @@ def test_padding_rows_influence_nothing(options):
 
 def test_missing_experts_influence_nothing():
   model, batch = make(), make_batch()
-  variables = init(model, batch)
+  variables = init(model)
   want = call(model, variables, 'encode_item', batch)
   for i, name in enumerate(model.expert_names):
     batch['experts'][name][~batch['available'][:, i]] = np.nan
@@ -142,7 +149,7 @@ def test_experts_come_sorted_and_split_again():
   assert model.expert_names == ('audio', 'face', 'scene.x.0')
   assert model.sizes == (5, 3, 7)
   batch = make_batch()
-  emb = call(model, init(model, batch), 'encode_item', batch)
+  emb = call(model, init(model), 'encode_item', batch)
   parts = model.split(emb['embed'])
   assert [p.shape for p in parts.values()] == [(5, 5), (5, 3), (5, 7)]
   for part in parts.values():
@@ -151,7 +158,7 @@ def test_experts_come_sorted_and_split_again():
 
 def test_captions_of_a_query_are_averaged():
   model, batch = make(), make_batch(captions=3)
-  variables = init(model, batch)
+  variables = init(model)
   v = call(model, variables, 'encode_item', batch)
   q = call(model, variables, 'encode_query', batch)
   assert q['weights'].shape == (5, 3, 3)
@@ -165,7 +172,7 @@ def test_captions_of_a_query_are_averaged():
 
 def test_rescore_agrees_with_score():
   model, batch = make(), make_batch()
-  variables = init(model, batch)
+  variables = init(model)
   q = call(model, variables, 'encode_query', batch)
   v = call(model, variables, 'encode_item', batch)
   index = np.array([[0, 3], [1, 1], [4, 2], [2, 0], [3, 4]])
@@ -179,7 +186,7 @@ def test_rescore_agrees_with_score():
 
 def test_uniform_mixture():
   model, batch = make(mixture='uniform'), make_batch()
-  variables = init(model, batch)
+  variables = init(model)
   q = call(model, variables, 'encode_query', batch)
   np.testing.assert_allclose(q['weights'], 1 / 3)
   grads = step(model, variables, batch)[1]
@@ -188,7 +195,7 @@ def test_uniform_mixture():
 
 def test_leaky_rule_needs_the_caption_s_own_experts():
   model, batch = make(availability='legacy_2019'), make_batch()
-  variables = init(model, batch)
+  variables = init(model)
   with pytest.raises(KeyError, match='available'):
     call(model, variables, 'encode_query', dict(text=batch['text']))
   with pytest.raises(ValueError, match='own_available'):
@@ -201,7 +208,7 @@ def test_leaky_rule_needs_the_caption_s_own_experts():
 
 def test_concat_pads_the_shorter_side():
   model, batch = make(gating='concat'), make_batch()
-  variables = init(model, batch)
+  variables = init(model)
   q = call(model, variables, 'encode_query', batch)
   v = call(model, variables, 'encode_item', batch)
   assert (q['embed'].shape[1], v['embed'].shape[1]) == (40, 25)
@@ -215,7 +222,7 @@ def test_concat_pads_the_shorter_side():
 def test_distillation_is_added_with_its_weight():
   batch = make_batch()
   plain, half = make(), make(distill=0.5)
-  variables = init(plain, batch)
+  variables = init(plain)
   want, _ = call(plain, variables, 'loss', batch)
   got, logs = call(half, variables, 'loss', batch)
   assert logs['distillation'] > 0
@@ -229,7 +236,7 @@ def test_distillation_is_added_with_its_weight():
 def test_bfloat16_is_near_and_keeps_float32_parameters(gating):
   batch = make_batch(rows=16)
   model = make(gating=gating, dtype='bfloat16')
-  variables = init(model, batch)
+  variables = init(model)
   assert all(
     x.dtype in (jnp.float32, jnp.int32) for x in jax.tree.leaves(variables)
   )
@@ -245,8 +252,7 @@ def test_bfloat16_is_near_and_keeps_float32_parameters(gating):
 
 def test_a_longer_expert_list_needs_no_pooling_of_text():
   text = dict(dim=10, max_tokens=6, clusters=0)
-  model, batch = ce.make(EXPERTS, text, dim=6), make_batch()
-  variables = init(model, batch)
+  variables = init(ce.make(EXPERTS, text, dim=6))
   assert variables['params']['mixing']['kernel'].shape == (60, 3)
 
 
@@ -257,7 +263,7 @@ def test_network_of_2019():
     False,
     'relu',
   )
-  relation = init(model, make_batch())['params']['relation']
+  relation = init(model)['params']['relation']
   assert set(relation) == {
     'g_in',
     'g',
@@ -298,7 +304,7 @@ def test_network_of_2019():
 )
 def test_batches_that_do_not_fit(change, message):
   model, batch = make(), make_batch()
-  variables = init(model, batch)
+  variables = init(model)
   with pytest.raises(ValueError, match=message):
     model.apply(
       variables,
@@ -312,7 +318,7 @@ def test_batches_that_do_not_fit(change, message):
 
 def test_a_batch_without_experts_says_what_it_has():
   model, batch = make(), make_batch()
-  variables = init(model, batch)
+  variables = init(model)
   with pytest.raises(KeyError, match='experts.*_mask'):
     call(model, variables, 'encode_item', {'_mask': batch['_mask']})
 

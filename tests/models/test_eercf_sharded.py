@@ -6,6 +6,8 @@ import pathlib
 import subprocess
 import sys
 
+from tests import devices
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 PROGRAM = """
@@ -89,7 +91,7 @@ def test_sharded_step_and_scores():
     os.environ,
     JAX_PLATFORMS='cpu',
     PYTHONPATH=str(ROOT),
-    XLA_FLAGS='--xla_force_host_platform_device_count=8',
+    XLA_FLAGS=devices.flags(8),
   )
   run = subprocess.run(
     [sys.executable, '-c', PROGRAM],

@@ -12,6 +12,8 @@ import sys
 
 import pytest
 
+from tests import devices
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 PROGRAM = """
@@ -90,7 +92,7 @@ def test_sharded_step(backbone):
     os.environ,
     JAX_PLATFORMS='cpu',
     PYTHONPATH=str(ROOT),
-    XLA_FLAGS='--xla_force_host_platform_device_count=8',
+    XLA_FLAGS=devices.flags(8),
   )
   run = subprocess.run(
     [sys.executable, '-c', PROGRAM, backbone],

@@ -9,6 +9,8 @@ import pathlib
 import subprocess
 import sys
 
+from tests import devices
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 PROGRAM = """
@@ -62,7 +64,7 @@ def test_sharded_step():
     os.environ,
     JAX_PLATFORMS='cpu',
     PYTHONPATH=str(ROOT),
-    XLA_FLAGS='--xla_force_host_platform_device_count=8',
+    XLA_FLAGS=devices.flags(8),
   )
   run = subprocess.run(
     [sys.executable, '-c', PROGRAM],

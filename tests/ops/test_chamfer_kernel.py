@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests import devices
 from vidret_jax.ops import chamfer, chamfer_kernel, chamfer_tiles
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
@@ -90,7 +91,7 @@ def test_split_over_devices():
       **os.environ,
       'PYTHONPATH': str(REPO),
       'JAX_PLATFORMS': 'cpu',
-      'XLA_FLAGS': '--xla_force_host_platform_device_count=4',
+      'XLA_FLAGS': devices.flags(4),
     },
     capture_output=True,
     text=True,

@@ -24,7 +24,7 @@ CONFIG = command.CONFIG + ':epochs=5,ckpt_steps=1'
 def whole(tmp_path_factory):
   """The workdir of a run that nobody disturbed."""
   workdir = tmp_path_factory.mktemp('whole') / 'run'
-  command.run(workdir, config=CONFIG)
+  command.run(workdir, config=CONFIG, interpreter=True)
   assert command.steps(workdir)[-2:] == [24, 25]
   return workdir
 

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests import devices
 from tests.search import toy_two_stage as toy
 from vidret_jax import sharding
 from vidret_jax.search import programs, row_layout, store, two_stage
@@ -257,7 +258,7 @@ for queries in (queries, sharding.put_batch(queries, mesh)):
 """
   done = subprocess.run(
     [sys.executable, '-c', code],
-    env={**os.environ, 'XLA_FLAGS': '--xla_force_host_platform_device_count=4'},
+    env={**os.environ, 'XLA_FLAGS': devices.flags(4)},
     capture_output=True,
     text=True,
   )

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import urllib.parse
 
+import jax
 import numpy as np
 import pytest
 
@@ -62,12 +63,13 @@ def scores(made, sentence):
   folder, config, variables, _ = made
   model = frame_run.build(config)
   words = tokenizer_lib.load(folder / 'run' / 'words.json')
-  q = model.apply(
-    variables,
-    {'text': words.rows([sentence], frame_run.WORDS)},
-    method='encode_query',
-  )
-  out = []
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def call(method, *args):
+    return model.apply(variables, *args, method=method)
+
+  text = {'text': words.rows([sentence], frame_run.WORDS)}
+  q, out = call('encode_query', text), []
   for name in frame_run.films():
     clip = files.read(
       folder / 'films' / name,
@@ -78,14 +80,8 @@ def scores(made, sentence):
     frames = np.zeros((1, frame_run.FRAMES, *clip.shape[1:]), np.uint8)
     frames[0, : len(clip)] = clip
     mask = np.arange(frame_run.FRAMES)[None] < len(clip)
-    batch = {'frames': frames, 'frame_mask': mask}
-    v = model.apply(variables, batch, method='encode_item')
-    out.append(
-      [
-        float(model.apply(variables, q, v, method=m)[0, 0])
-        for m in ('score', 'fine')
-      ]
-    )
+    v = call('encode_item', {'frames': frames, 'frame_mask': mask})
+    out.append([float(call(m, q, v)[0, 0]) for m in ('score', 'fine')])
   return [dict(zip(frame_run.films(), x)) for x in zip(*out)]
 
 

@@ -8,6 +8,9 @@ import socket
 import subprocess
 import sys
 
+from tests.devices import flags
+from tests.train.tiny import forks
+
 ROOT = pathlib.Path(__file__).parents[3]
 CONFIG = 'tests/train/tiny/config.py'
 
@@ -15,7 +18,7 @@ CONFIG = 'tests/train/tiny/config.py'
 def environment(devices=1, processes=None):
   """The environment of one process with virtual CPU devices."""
   env = dict(os.environ, JAX_PLATFORMS='cpu')
-  env['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={devices}'
+  env['XLA_FLAGS'] = flags(devices)
   if processes:
     port, count, index = processes
     env |= dict(
@@ -40,12 +43,22 @@ def line(workdir, *args, config=CONFIG):
   ]
 
 
-def start(workdir, *args, config=CONFIG, devices=1, processes=None):
-  """Starts one process; its output is one stream of text."""
+def start(
+  workdir, *args, config=CONFIG, devices=1, processes=None, interpreter=False
+):
+  """Starts one process; its output is one stream of text.
+
+  It is a fork of a process that has loaded the libraries (`forks`), or, with
+  `interpreter`, what a shell would start.
+  """
+  words = line(workdir, *args, config=config)
+  env = environment(devices, processes)
+  if not interpreter:
+    return forks.Process(words[2:], env)
   return subprocess.Popen(
-    line(workdir, *args, config=config),
+    words,
     cwd=ROOT,
-    env=environment(devices, processes),
+    env=env,
     text=True,
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
