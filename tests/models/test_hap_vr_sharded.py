@@ -10,6 +10,8 @@ import pathlib
 import subprocess
 import sys
 
+from tests import devices
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 PROGRAM = """
