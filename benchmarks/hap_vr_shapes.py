@@ -3,11 +3,10 @@ r"""HAP-VR on the embedded corpus: what its losses do.
 
   python -m benchmarks.hap_vr_shapes --workdir runs/hap_vr_shapes
 
-Trains with all losses, with those of S2VS and with InfoNCE alone, three seeds
-each, and scores without a trained network (Chamfer), through the command that
-users type. A seed draws the frozen networks, too: all rows of a seed have the
-same. Runs that are finished are not repeated. Writes
-benchmarks/results/hap_vr_shapes.json.
+Trains with all losses and with InfoNCE alone, three seeds each, and scores
+without a trained network (Chamfer), through the command that users type. A seed
+draws the frozen networks, too: all rows of a seed have the same. Runs that are
+finished are not repeated. Writes benchmarks/results/hap_vr_shapes.json.
 """
 
 import argparse
@@ -19,7 +18,6 @@ CONFIG = 'configs/hap_vr_shapes.py'
 SEEDS = (0, 1, 2)
 MODELS = {
   'HAP-VR': '',
-  "S2VS's losses": 'loss=s2vs',
   'InfoNCE alone': 'loss=infonce',
   'not trained: Chamfer': 'loss=none',
 }
