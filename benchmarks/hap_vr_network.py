@@ -10,6 +10,7 @@ benchmarks/results/hap_vr_network.json.
 """
 
 import argparse
+import concurrent.futures
 import functools
 import multiprocessing
 import os
@@ -151,18 +152,17 @@ PARTS = {
 }
 
 
-def measure(name, out):
+def measure(name):
+  """Figures of one part."""
   part, *args = PARTS[name]
   found = part(*args)
   best, original = min(found['seconds']), ORIGINAL.get(name)
-  out.put(
-    dict(
-      found,
-      best_seconds=best,
-      original_seconds=original,
-      times_faster=original and original / best,
-      peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    )
+  return dict(
+    found,
+    best_seconds=best,
+    original_seconds=original,
+    times_faster=original and original / best,
+    peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
   )
 
 
@@ -173,11 +173,8 @@ def main():
   parser.parse_args()
   context, results = multiprocessing.get_context('spawn'), {}
   for name in PARTS:
-    out = context.Queue()
-    one = context.Process(target=measure, args=(name, out))
-    one.start()
-    results[name] = out.get()
-    one.join()
+    with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+      results[name] = pool.submit(measure, name).result()
     print(name, results[name]['best_seconds'], flush=True)
   cores = len(os.sched_getaffinity(0))
   machine.write('hap_vr_network', dict(cores_used=cores, parts=results))

@@ -114,6 +114,9 @@ class HapVr(base.Retriever):
     Queries in turn. Needs four frames of both; padding changes nothing.
     """
     query = {'regions': q['regions'], 'length': q['length']}
+    if self.is_initializing():  # Parameters cannot be made within a loop.
+      first = self._compare(jax.tree.map(lambda x: x[0], query), v)
+      return jnp.broadcast_to(first, (len(q['length']), *first.shape))
     return jax.lax.map(lambda one: self._compare(one, v), query)
 
   def frame_similarity(self, q: Emb, v: Emb) -> Array:
