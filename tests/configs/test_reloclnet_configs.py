@@ -34,7 +34,8 @@ resolved = functools.cache(load)  # Locked, so nobody changes what is shared.
 
 def table():
   """[(upstream's names, value, our keys)] of rows with a value."""
-  section = DOCUMENT.read_text().split('## ReLoCLNet: upstream options')[1]
+  after = DOCUMENT.read_text().split('## ReLoCLNet: upstream options')[1]
+  section = after.split('\n## ')[0]
   return [
     (NAME.findall(names), json.loads(value), NAME.findall(ours))
     for names, value, ours in ROW.findall(section)
