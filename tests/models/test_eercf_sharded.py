@@ -1,14 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """EERCF on 8 devices computes what it computes on a single one."""
 
-import os
-import pathlib
-import subprocess
-import sys
-
 from tests import devices
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 PROGRAM = """
 import jax
@@ -87,18 +80,5 @@ print('equal')
 
 
 def test_sharded_step_and_scores():
-  env = dict(
-    os.environ,
-    JAX_PLATFORMS='cpu',
-    PYTHONPATH=str(ROOT),
-    XLA_FLAGS=devices.flags(8),
-  )
-  run = subprocess.run(
-    [sys.executable, '-c', PROGRAM],
-    env=env,
-    text=True,
-    capture_output=True,
-    timeout=600,
-  )
-  assert run.returncode == 0, run.stderr[-2000:]
-  assert 'equal' in run.stdout
+  printed = devices.run(8, '-c', PROGRAM)
+  assert 'equal' in printed

@@ -5,14 +5,7 @@ Clips are compared among the batch of all devices, or among the clips of their
 group, however many devices hold it.
 """
 
-import os
-import pathlib
-import subprocess
-import sys
-
 from tests import devices
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 PROGRAM = """
 import jax
@@ -69,18 +62,5 @@ for groups in (1, 2):
 
 
 def test_sharded_step():
-  env = dict(
-    os.environ,
-    JAX_PLATFORMS='cpu',
-    PYTHONPATH=str(ROOT),
-    XLA_FLAGS=devices.flags(8),
-  )
-  run = subprocess.run(
-    [sys.executable, '-c', PROGRAM],
-    env=env,
-    text=True,
-    capture_output=True,
-    timeout=600,
-  )
-  assert run.returncode == 0, run.stderr[-2000:]
-  assert run.stdout.count('equal') == 2
+  printed = devices.run(8, '-c', PROGRAM)
+  assert printed.count('equal') == 2

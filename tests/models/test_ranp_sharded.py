@@ -5,16 +5,9 @@ Negatives and positives are mined from the batch of all devices: every caption
 has its only other positive on another device.
 """
 
-import os
-import pathlib
-import subprocess
-import sys
-
 import pytest
 
 from tests import devices
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 PROGRAM = """
 import sys
@@ -88,18 +81,5 @@ print('equal')
 
 @pytest.mark.parametrize('backbone', ['hgr', 'eao'])
 def test_sharded_step(backbone):
-  env = dict(
-    os.environ,
-    JAX_PLATFORMS='cpu',
-    PYTHONPATH=str(ROOT),
-    XLA_FLAGS=devices.flags(8),
-  )
-  run = subprocess.run(
-    [sys.executable, '-c', PROGRAM, backbone],
-    env=env,
-    text=True,
-    capture_output=True,
-    timeout=600,
-  )
-  assert run.returncode == 0, run.stderr[-2000:]
-  assert 'equal' in run.stdout
+  printed = devices.run(8, '-c', PROGRAM, backbone)
+  assert 'equal' in printed

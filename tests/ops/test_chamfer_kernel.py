@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fused kernels, interpreted on a CPU, against their plain form."""
 
-import os
 import pathlib
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -84,19 +81,7 @@ def test_lowers_for_devices_that_are_not_here(backend, platform, sign, dtype):
 
 def test_split_over_devices():
   """Each device its own videos, without any exchange."""
-  done = subprocess.run(
-    [sys.executable, __file__],
-    cwd=REPO,
-    env={
-      **os.environ,
-      'PYTHONPATH': str(REPO),
-      'JAX_PLATFORMS': 'cpu',
-      'XLA_FLAGS': devices.flags(4),
-    },
-    capture_output=True,
-    text=True,
-  )
-  assert done.returncode == 0, done.stderr
+  devices.run(4, __file__)
 
 
 def split():

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The second stage scores what it is given, each way alike, and sorts it."""
 
-import os
 import subprocess
 import sys
 
@@ -256,13 +255,7 @@ for queries in (queries, sharding.put_batch(queries, mesh)):
         lists, by=by, unit_bytes=unit_bytes)
       np.testing.assert_array_equal(got, np.take_along_axis(fine, lists, 1))
 """
-  done = subprocess.run(
-    [sys.executable, '-c', code],
-    env={**os.environ, 'XLA_FLAGS': devices.flags(4)},
-    capture_output=True,
-    text=True,
-  )
-  assert done.returncode == 0, done.stderr
+  devices.run(4, '-c', code)
 
 
 # ---------------------------------------------------------------------- store
