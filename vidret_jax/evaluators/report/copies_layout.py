@@ -9,7 +9,12 @@ import re
 
 import numpy as np
 
-from vidret_jax.evaluators.report import charts, copy_cards, static_page
+from vidret_jax.evaluators.report import (
+  charts,
+  copy_cards,
+  filters,
+  static_page,
+)
 from vidret_jax.evaluators.report.clips import Clips
 from vidret_jax.evaluators.report.markup import Markup, tag
 
@@ -222,7 +227,7 @@ def _controls(page) -> Markup:
   )
   return tag(
     'div',
-    filters('show', 'how a query went', names, hows),
+    filters.radios('show', 'how a query went', names, hows),
     order,
     tag(
       'ul',
@@ -234,29 +239,4 @@ def _controls(page) -> Markup:
       cls='legend',
     ),
     cls='controls',
-  )
-
-
-def filters(name, label, texts, keys) -> Markup:
-  """Radio buttons: all, or the articles whose key it is; with their counts."""
-  counts = {'all': len(keys)} | {key: keys.count(key) for key in texts}
-  return tag(
-    'div',
-    [
-      tag(
-        'label',
-        tag(
-          'input',
-          type='radio',
-          name=name,
-          id=f'{name}-{key}',
-          checked=key == 'all',
-        ),
-        tag('span', f'{text} ', tag('b', str(counts[key]))),
-      )
-      for key, text in ({'all': 'all'} | texts).items()
-    ],
-    cls='filters',
-    role='radiogroup',
-    aria_label=label,
   )

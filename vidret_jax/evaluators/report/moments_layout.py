@@ -6,6 +6,7 @@ spans and sorts; without it the clips still start at their spans.
 """
 
 from vidret_jax.evaluators.report import (
+  filters,
   moment_cards,
   moment_numbers,
   static_page,
@@ -83,10 +84,10 @@ def _controls(page) -> Markup:
   judged = any(how in moment_cards.OUTCOMES for how in hows)
   if judged:
     names = {k: v[0] for k, v in moment_cards.OUTCOMES.items()}
-    groups.append(_radios('show', 'first answer', names, hows))
+    groups.append(filters.radios('show', 'first answer', names, hows))
   kinds = {k: v[0] for k, v in moment_cards.KINDS.items() if k in about}
   if len(kinds) > 1:
-    groups.append(_radios('kind', 'kind of query', kinds, about))
+    groups.append(filters.radios('kind', 'kind of query', kinds, about))
   order = tag(
     'label',
     'order ',
@@ -124,29 +125,4 @@ def _controls(page) -> Markup:
     ),
     tag('output', id='count', aria_live='polite'),
     cls='controls',
-  )
-
-
-def _radios(name, label, texts, keys) -> Markup:
-  """One filter: all, or the queries whose key it is; with their counts."""
-  counts = {'all': len(keys)} | {key: keys.count(key) for key in texts}
-  return tag(
-    'div',
-    [
-      tag(
-        'label',
-        tag(
-          'input',
-          type='radio',
-          name=name,
-          id=f'{name}-{key}',
-          checked=key == 'all',
-        ),
-        tag('span', f'{text} ', tag('b', str(counts[key]))),
-      )
-      for key, text in ({'all': 'all'} | texts).items()
-    ],
-    cls='filters',
-    role='radiogroup',
-    aria_label=label,
   )
