@@ -10,7 +10,6 @@ benchmarks/results/copy_metrics.json.
 """
 
 import argparse
-import multiprocessing
 import resource
 import time
 
@@ -62,8 +61,8 @@ def judge(name, scores, truth):
   return copies.fivr(scores, truth, tasks=tuple(copies.TASKS))
 
 
-def measure(name, repeats, out):
-  """Puts the figures of one size into a queue."""
+def measure(name, repeats):
+  """The figures of one size."""
   scores, truth = problem(name)
   before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   seconds = []
@@ -73,19 +72,17 @@ def measure(name, repeats, out):
     seconds.append(time.perf_counter() - began)
   after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   best, original = min(seconds), ORIGINAL.get(name)
-  out.put(
-    dict(
-      queries=scores.shape[0],
-      videos=scores.shape[1],
-      labelled_pairs=len(truth.query),
-      numbers=len(results),
-      scores_mbytes=scores.nbytes / 1e6,
-      extra_mbytes=(after - before) * 1024 / 1e6,
-      seconds=best,
-      all_seconds=seconds,
-      original_seconds=original,
-      times_faster=original and original / best,
-    )
+  return dict(
+    queries=scores.shape[0],
+    videos=scores.shape[1],
+    labelled_pairs=len(truth.query),
+    numbers=len(results),
+    scores_mbytes=scores.nbytes / 1e6,
+    extra_mbytes=(after - before) * 1024 / 1e6,
+    seconds=best,
+    all_seconds=seconds,
+    original_seconds=original,
+    times_faster=original and original / best,
   )
 
 
@@ -96,14 +93,10 @@ def main():
   parser.add_argument('--repeats', type=int, default=3)
   parser.add_argument('--only', choices=list(SIZES))
   args = parser.parse_args()
-  context, results = multiprocessing.get_context('spawn'), {}
-  for name in [args.only] if args.only else SIZES:
-    # Each in a process of its own: peaks of memory do not add up.
-    out = context.Queue()
-    one = context.Process(target=measure, args=(name, args.repeats, out))
-    one.start()
-    results[name] = out.get()
-    one.join()
+  results = {
+    name: machine.apart(measure, name, args.repeats)
+    for name in ([args.only] if args.only else SIZES)
+  }
   machine.write('copy_metrics', results)
 
 

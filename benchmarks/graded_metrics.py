@@ -9,7 +9,6 @@ benchmarks/results/graded_metrics.json.
 """
 
 import argparse
-import multiprocessing
 import resource
 import tempfile
 import time
@@ -39,8 +38,8 @@ def fill(sim, relevance, seed=0):
     relevance[part] = (same[0] + same[1].astype(np.float32)) / 2
 
 
-def measure(name, repeats, out):
-  """Puts the figures of one size into a queue."""
+def measure(name, repeats):
+  """The figures of one size."""
   q, v, mapped = SIZES[name]
   with tempfile.TemporaryFile() as a, tempfile.TemporaryFile() as b:
     pair = [
@@ -68,18 +67,16 @@ def measure(name, repeats, out):
       )
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   best = min(runs, key=lambda x: x['both'])
-  out.put(
-    dict(
-      queries=q,
-      items=v,
-      mapped=mapped,
-      matrices_mbytes=2 * 4 * q * v / 1e6,
-      # Of a mapped file, pages that the system may drop count as well.
-      extra_mbytes=(after - before) * 1024 / 1e6,
-      seconds=best,
-      all_seconds=[x['both'] for x in runs],
-      original_seconds=ORIGINAL.get(name),
-    )
+  return dict(
+    queries=q,
+    items=v,
+    mapped=mapped,
+    matrices_mbytes=2 * 4 * q * v / 1e6,
+    # Of a mapped file, pages that the system may drop count as well.
+    extra_mbytes=(after - before) * 1024 / 1e6,
+    seconds=best,
+    all_seconds=[x['both'] for x in runs],
+    original_seconds=ORIGINAL.get(name),
   )
 
 
@@ -90,14 +87,10 @@ def main():
   parser.add_argument('--repeats', type=int, default=3)
   parser.add_argument('--only', choices=list(SIZES))
   args = parser.parse_args()
-  context, results = multiprocessing.get_context('spawn'), {}
-  for name in [args.only] if args.only else SIZES:
-    # Each in a process of its own: peaks of memory do not add up.
-    out = context.Queue()
-    one = context.Process(target=measure, args=(name, args.repeats, out))
-    one.start()
-    results[name] = out.get()
-    one.join()
+  results = {
+    name: machine.apart(measure, name, args.repeats)
+    for name in ([args.only] if args.only else SIZES)
+  }
   machine.write('graded_metrics', results)
 
 

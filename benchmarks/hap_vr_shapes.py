@@ -15,7 +15,6 @@ import pathlib
 from benchmarks import machine, shapes_ce
 
 CONFIG = 'configs/hap_vr_shapes.py'
-SEEDS = (0, 1, 2)
 MODELS = {
   'HAP-VR': '',
   'InfoNCE alone': 'loss=infonce',
@@ -28,31 +27,8 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--workdir', type=pathlib.Path, required=True)
   args = parser.parse_args()
-  folders = {
-    name: [shapes_ce.train(name, arg, s, args.workdir, CONFIG) for s in SEEDS]
-    for name, arg in MODELS.items()
-  }
-  rows = {}
-  for name, runs in folders.items():
-    found = [shapes_ce.metrics_of(folder) for folder in runs]
-    rows[name] = {
-      m: shapes_ce.spread([numbers[f'test/{m}'] for numbers in found])
-      for m in METRICS
-    }
-  machine.write(
-    'hap_vr_shapes',
-    dict(
-      config=CONFIG,
-      seeds=SEEDS,
-      models=rows,
-      seconds={
-        name: [float((f / 'seconds').read_text()) for f in runs]
-        for name, runs in folders.items()
-        # Not of runs that were interrupted and went on later.
-        if all((f / 'seconds').is_file() for f in runs)
-      },
-    ),
-  )
+  found = shapes_ce.compare(MODELS, METRICS, args.workdir, CONFIG)
+  machine.write('hap_vr_shapes', found)
   print('put them on the page: python -m benchmarks.tables')
 
 

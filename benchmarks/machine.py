@@ -6,9 +6,11 @@
 Every benchmark prints these facts and stores them beside its results.
 """
 
+import concurrent.futures
 import datetime
 import importlib.metadata
 import json
+import multiprocessing
 import os
 import pathlib
 import platform
@@ -80,6 +82,17 @@ def measure():
     memory_gbytes_per_second=memory_gbytes_per_second(),
     date=datetime.date.today().isoformat(),
   )
+
+
+def apart(call, *args):
+  """What a call returns in a process of its own.
+
+  Peaks of memory of several calls then do not add up. An error of the call, or
+  the end of its process, is an error here.
+  """
+  context = multiprocessing.get_context('spawn')
+  with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+    return pool.submit(call, *args).result()
 
 
 def write(name, results, facts=None):

@@ -16,7 +16,6 @@ import numpy as np
 from benchmarks import machine, shapes_ce
 
 CONFIG = 'configs/ranp_shapes.py'
-SEEDS = (0, 1, 2)
 MODELS = {
   'baseline': 'loss=triplet',
   '+ RAN': 'loss=ran',
@@ -55,32 +54,14 @@ def main():
 
   from vidret_jax import config_lib
 
-  folders = {
-    name: [shapes_ce.train(name, arg, s, args.workdir, CONFIG) for s in SEEDS]
-    for name, arg in MODELS.items()
-  }
-  rows = {}
-  for name, runs in folders.items():
-    found = [shapes_ce.metrics_of(folder) for folder in runs]
-    rows[name] = {
-      m: shapes_ce.spread([metrics[f'test/{m}'] for metrics in found])
-      for m in METRICS
-    }
+  found = shapes_ce.compare(MODELS, METRICS, args.workdir, CONFIG)
   config = config_lib.load(CONFIG)
   machine.write(
     'ranp_shapes',
     dict(
-      config=CONFIG,
-      seeds=SEEDS,
-      models=rows,
+      found,
       threshold=config.model.mining.threshold,
       chance=chance(config_lib.freeze(config.evals.test.data)),
-      seconds={
-        name: [float((f / 'seconds').read_text()) for f in runs]
-        for name, runs in folders.items()
-        # Not of runs that were interrupted and went on later.
-        if all((f / 'seconds').is_file() for f in runs)
-      },
     ),
   )
   print('put them on the page: python -m benchmarks.tables')

@@ -16,7 +16,6 @@ import numpy as np
 from benchmarks import machine, shapes_ce
 
 CONFIG = 'configs/reloclnet_shapes.py'
-SEEDS = (0, 1, 2)
 MODELS = {
   'ReLoCLNet': '',
   'without VideoCL and FrameCL': 'contrast=False',
@@ -69,32 +68,11 @@ def main():
 
   from vidret_jax import config_lib
 
-  folders = {
-    name: [shapes_ce.train(name, arg, s, args.workdir, CONFIG) for s in SEEDS]
-    for name, arg in MODELS.items()
-  }
-  rows = {}
-  for name, runs in folders.items():
-    found = [shapes_ce.metrics_of(folder) for folder in runs]
-    rows[name] = {
-      m: shapes_ce.spread([numbers[f'test/{m}'] for numbers in found])
-      for m in metrics()
-    }
+  found = shapes_ce.compare(MODELS, metrics(), args.workdir, CONFIG)
   test = config_lib.freeze(config_lib.load(CONFIG).evals.test)
   machine.write(
     'reloclnet_shapes',
-    dict(
-      config=CONFIG,
-      seeds=SEEDS,
-      models=rows,
-      chance=chance(test['data'], test['search']),
-      seconds={
-        name: [float((f / 'seconds').read_text()) for f in runs]
-        for name, runs in folders.items()
-        # Not of runs that were interrupted and went on later.
-        if all((f / 'seconds').is_file() for f in runs)
-      },
-    ),
+    dict(found, chance=chance(test['data'], test['search'])),
   )
   print('put them on the page: python -m benchmarks.tables')
 

@@ -70,6 +70,44 @@ def hide_experts(folder, rates):
   }
 
 
+def seconds_of(folders):
+  """{name: seconds of its runs}, but of those that went on after a stop."""
+  return {
+    name: [float((f / 'seconds').read_text()) for f in runs]
+    for name, runs in folders.items()
+    if all((f / 'seconds').is_file() for f in runs)
+  }
+
+
+def compare(models, metrics, workdir, config, seeds=SEEDS):
+  """Trains some models with some seeds.
+
+  Args:
+    models: {name: argument of the config}.
+    metrics: names of test metrics.
+    workdir: of all runs.
+    config: its path.
+    seeds: of each model.
+
+  Returns:
+    What a file of results holds: the config, the seeds, the metrics' means and
+    deviations, the seconds.
+  """
+  folders = {
+    name: [train(name, arg, seed, workdir, config) for seed in seeds]
+    for name, arg in models.items()
+  }
+  rows = {}
+  for name, runs in folders.items():
+    found = [metrics_of(folder) for folder in runs]
+    rows[name] = {
+      m: spread([numbers[f'test/{m}'] for numbers in found]) for m in metrics
+    }
+  return dict(
+    config=config, seeds=seeds, models=rows, seconds=seconds_of(folders)
+  )
+
+
 def has_everywhere(expert):
   """Whether no test or training video lacks an expert."""
   from vidret_jax.data import shapes
@@ -121,11 +159,6 @@ def main():
     }
   test = shapes.make(view='queries', split='test')
   items = shapes.make(view='items', split='test')
-  seconds = {
-    name: [float((f / 'seconds').read_text()) for f in runs]
-    for name, runs in folders.items()
-    if all((f / 'seconds').is_file() for f in runs)
-  }
   machine.write(
     'shapes_ce',
     dict(
@@ -135,7 +168,7 @@ def main():
       videos=len(items),
       models=rows,
       hidden=hidden,
-      seconds=seconds,
+      seconds=seconds_of(folders),
     ),
   )
   print('put them on the page: python -m benchmarks.tables')
