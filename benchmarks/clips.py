@@ -19,22 +19,6 @@ _LONG = 180
 _WORDS = (8, 24)  # Tokens of a sentence, from, to.
 
 
-def spec(config):
-  """Spec of the training batches of a config of the system reloclnet."""
-  c = config.model
-  f32, flag = np.dtype('float32'), np.dtype(bool)
-  places = 2 * ('tef' in config.input.data.context)
-  widths = dict(video=3072 + places, subtitle=768 + places)
-  return dict(
-    query=((c.max_words, 768), f32),
-    query_mask=((c.max_words,), flag),
-    clip_mask=((c.max_clips,), flag),
-    span=((2,), np.dtype('int32')),
-    _mask=((), flag),
-    **{name: ((c.max_clips, widths[name]), f32) for name in c.streams},
-  )
-
-
 class Clips(collection.Drawn):
   """Random rows of one of the views of a dataset of moments.
 
@@ -81,7 +65,7 @@ class Clips(collection.Drawn):
 
 def views(config, videos, queries):
   """(queries, items, number of each query's video) of a split."""
-  whole = spec(config)
+  whole = collection.SPECS['reloclnet'](None, config)
   own = np.arange(queries) * videos // queries
   asked = {k: whole[k] for k in ('query', 'query_mask', '_mask')}
   shown = {

@@ -234,10 +234,20 @@ _WIDTHS = {
 
 
 def _reloclnet_spec(model, config):
+  """Spec of the training batches of a config of the system reloclnet."""
   del model
-  from benchmarks import clips  # It is made of this module.
-
-  return clips.spec(config)
+  c = config.model
+  f32, flag = np.dtype('float32'), np.dtype(bool)
+  places = 2 * ('tef' in config.input.data.context)
+  widths = dict(video=3072 + places, subtitle=768 + places)
+  return dict(
+    query=((c.max_words, 768), f32),
+    query_mask=((c.max_words,), flag),
+    clip_mask=((c.max_clips,), flag),
+    span=((2,), np.dtype('int32')),
+    _mask=((), flag),
+    **{name: ((c.max_clips, widths[name]), f32) for name in c.streams},
+  )
 
 
 # System -> spec of its batches, where the dataset is not needed for it.
