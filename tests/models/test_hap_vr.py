@@ -191,7 +191,7 @@ def test_a_batch_that_cannot_be_parted_is_named():
 
 
 def test_pieces_of_the_comparison_are_the_whole(monkeypatch):
-  x = unit(1, 4, FRAMES, REGIONS, DIM)
+  x = jnp.asarray(unit(1, 4, FRAMES, REGIONS, DIM))
 
   def gradient():
     def total(variables):
@@ -219,6 +219,20 @@ def test_short_clips_are_named():
     )
 
 
+def test_regions_of_another_width_are_named():
+  wide = {'regions': unit(1, 4, REGIONS, DIM + 1), 'length': np.array([4])}
+  for options, known in (({}, True), ({'features_only': True}, False)):
+    model = make(**options)
+    call = functools.partial(model.apply, variables_of(model))
+    if known:
+      with pytest.raises(
+        ValueError, match=f'{DIM + 1} values.*model.dim={DIM}'
+      ):
+        call(wide, method='encode_item')
+    else:
+      assert call(wide, method='encode_item')['regions'].shape[-1] == DIM + 1
+
+
 def test_bits_are_trained_soft_and_parts_without_weight_not_at_all():
   model = make(attention=False, bits=3, loss={'frame': 0.0, 'video': 0.0})
   batch = {k: x for k, x in example_batch(2).items() if 'labels' not in k}
@@ -236,8 +250,9 @@ def test_bits_are_trained_soft_and_parts_without_weight_not_at_all():
 # ------------------------------------------------------------- from frames
 
 
-def test_frames_are_regions_labels_and_pasted_clips():
-  model = make(backbone=BACKBONE, labeller=LABELLER)
+@pytest.mark.parametrize('smooth', [False, True])
+def test_frames_are_regions_labels_and_pasted_clips(smooth):
+  model = make(backbone=BACKBONE, labeller=LABELLER, antialias=smooth)
   pixels = np.random.default_rng(0).integers(0, 255, (2, 2, 4, 32, 32, 3))
   weak, strong = pixels.astype(np.uint8)
   # The first strong clip is pasted over the second one.
@@ -249,7 +264,7 @@ def test_frames_are_regions_labels_and_pasted_clips():
   def both(variables, batch):
     """What the model makes of the batch, and the same by hand."""
     how = video_in_video.plan(batch['mix'], 32, 32)
-    edited = video_in_video.composite(batch['strong'], how)
+    edited = video_in_video.composite(batch['strong'], how, antialias=smooth)
     clips = jnp.concatenate([batch['weak'], edited])
     labels = video_in_video.label_matrix(video_in_video.links(how))
 

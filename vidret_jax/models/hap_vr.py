@@ -46,6 +46,7 @@ def make(
   groups: int = 1,
   backbone: Mapping[str, Any] | None = None,
   labeller: Mapping[str, Any] | None = None,
+  antialias: bool = False,
   kernel: str = 'auto',
   dtype: str = 'float32',
   precision: str | None = 'highest',
@@ -76,6 +77,9 @@ def make(
       themselves only; upstream has one for each device. 1: all with all.
     backbone: options of `regions.Regions`, if batches hold frames.
     labeller: options of `dino.Dino`, for the part 'frame' with a backbone.
+    antialias: of training on frames, whether a clip that is pasted over another
+      is smoothed as it shrinks; see `ops.video_in_video`. For crops the data
+      have a switch of their own.
     kernel: 'einsum', 'pallas' (fused; one of a GPU or TPU) or 'auto'.
     dtype: of matrix products.
     precision: of matrix products.
@@ -151,6 +155,7 @@ def make(
     labeller=None
     if labeller is None or not weights.frame
     else dino.Dino(**labeller),
+    antialias=antialias,
     kernel=kernel,
     num=num,
   )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model of HAP-VR; see `hap_vr`, which makes it."""
 
-import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +9,15 @@ import jax.numpy as jnp
 from vidret_jax.layers import comparator as comparator_lib
 from vidret_jax.layers import region_attention
 from vidret_jax.layers.linear import Numerics
-from vidret_jax.losses import average_precision, contrastive, hard_negatives
-from vidret_jax.models import base, dino, regions
+from vidret_jax.models import base, dino, hap_vr_terms, regions
 from vidret_jax.models import hap_vr_options as options
 from vidret_jax.models.base import Array, Batch, Emb
-from vidret_jax.ops import chamfer, chamfer_kernel, video_in_video
+from vidret_jax.ops import (
+  chamfer,
+  chamfer_kernel,
+  chamfer_square,
+  video_in_video,
+)
 
 # Rows of a long query that are compared at a time.
 _STRIP = 256
@@ -36,6 +40,7 @@ class HapVr(base.Retriever):
     groups: parts of a batch that are negatives of their own clips only.
     backbone: makes regions of frames; None: batches hold regions.
     labeller: makes features of frames for their labels; None: batches do.
+    antialias: whether a clip that is pasted over another is smoothed.
     kernel: 'einsum', 'pallas' or 'auto'.
     num: numerics.
   """
@@ -53,6 +58,7 @@ class HapVr(base.Retriever):
   groups: int
   backbone: regions.Regions | None
   labeller: dino.Dino | None
+  antialias: bool
   kernel: str
   num: Numerics
 
@@ -150,8 +156,7 @@ class HapVr(base.Retriever):
         f'clips of {x.shape[2]} frames: the comparator needs '
         f'{comparator_lib.SHRINK} or more. Raise input.data.window.'
       )
-    clips = {'regions': x}
-    frames = jax.vmap(self.frame_similarity)(clips, clips)
+    frames = jax.vmap(self._frames_of_clips)(jnp.asarray(x))
     places = self._compare_clips(frames / self.bits if self.bits else frames)
     t = jnp.full((places[..., 0, 0].size,), places.shape[-1])
     bounded = jnp.clip(places, -1, 1) / 2 + 0.5
@@ -214,46 +219,18 @@ class HapVr(base.Retriever):
     Returns:
       See `loss`; means over groups.
     """
-    w, ap = self.weights, self.ap
     # Whatever excluded clips hold, no slope of a weight sees it.
     x = jnp.where(where[..., None, None, None], jax.lax.stop_gradient(x), 0)
     x = self._index(x.astype(self.num.wide), train=train)
-    sim, frames, places = self.clip_similarity(x)
-
-    def of_group(sim, frames, places, features, labels, where):
-      pairs = where[:, None] & where[None]
-      terms = {
-        'nce': contrastive.info_nce(
-          sim, labels, temperature=self.temperature, where=where
-        ),
-        'reg': hard_negatives.overshoot(places, pairs[..., None, None]),
-      }
-      terms['hardneg'], terms['self'] = hard_negatives.sshn(
-        sim, labels, where=where
-      )
-      if w.video:
-        terms['video'] = average_precision.quad_linear_ap(
-          sim, labels, sigma=ap.video_sigma, rho=ap.video_rho, where=where
-        )
-      if w.frame:
-        terms['frame'] = average_precision.batch_frame_ap(
-          frames,
-          features,
-          labels,
-          top=ap.top,
-          bottom=ap.bottom,
-          sigma=ap.frame_sigma,
-          rho=ap.frame_rho,
-          where=where,
-        )
-      return terms
-
-    terms = jax.vmap(of_group)(sim, frames, places, features, labels, where)
-    terms = {name: term.mean() for name, term in terms.items()}
-    parts = {f.name for f in dataclasses.fields(w)} & set(terms)
-    total = sum(getattr(w, name) * terms[name] for name in sorted(parts))
-    total = total + w.sshn * (terms['hardneg'] + terms['self'])
-    return total, terms
+    return hap_vr_terms.of_groups(
+      *self.clip_similarity(x),
+      features,
+      labels,
+      where,
+      weights=self.weights,
+      ap=self.ap,
+      temperature=self.temperature,
+    )
 
   def _views(self, batch: Batch, where: Array):
     """(regions [g, n, t, r, d], features or None, labels [g, n, n])."""
@@ -279,7 +256,10 @@ class HapVr(base.Retriever):
           mix, *strong.shape[3:5], mask=mask
         )
       )(grouped('mix'), where)
-      frames = both(weak, jax.vmap(video_in_video.composite)(strong, how))
+      paste = functools.partial(
+        video_in_video.composite, antialias=self.antialias
+      )
+      frames = both(weak, jax.vmap(paste)(strong, how))
       shown = jax.vmap(video_in_video.links)(how)
       x, features = self._of_frames(self.backbone, frames), None
       if self.weights.frame:
@@ -305,9 +285,18 @@ class HapVr(base.Retriever):
     return self._of_frames(self.backbone, frames)
 
   def _index(self, x: Array, train: bool) -> Array:
-    """What is done to regions once per video."""
+    """What is done to regions once per video.
+
+    Raises:
+      ValueError: regions of another width than the network's.
+    """
     if self.features_only and not train and not self.is_initializing():
       return x.astype(self.num.dtype)
+    if x.shape[-1] != self.dim:
+      raise ValueError(
+        f'regions of {x.shape[-1]} values, expected model.dim={self.dim}: the '
+        'weights are of another extractor, or set --config.model.dim.'
+      )
     if self.attention:
       x = self.weigh(x)
     if self.bits:
@@ -316,6 +305,12 @@ class HapVr(base.Retriever):
 
   def _best_regions(self, regions: int) -> int:
     return chamfer.top_count(regions, self.pooling.frame_rate)
+
+  def _best_of(self, regions: int) -> int:
+    """How many regions count as the best ones; 0: another pooling."""
+    if self.pooling.frame == 'topk':
+      return self._best_regions(regions)
+    return int(self.pooling.frame == 'chamfer')
 
   def _pool(self, frames: Array, rows: Array, columns: Array) -> Array:
     p = self.pooling
@@ -341,13 +336,18 @@ class HapVr(base.Retriever):
     rows = jnp.broadcast_to(rows, columns.shape)
     return self._pool(frames, rows, columns)
 
+  def _frames_of_clips(self, x: Array) -> Array:
+    """Frames of all clips [n, t, r, d] against each other: [n, n, t, t]."""
+    if self._best_of(x.shape[2]) == 1:
+      return chamfer_square.frame_similarity(x, self.num.precision)
+    clips = {'regions': x}
+    return self.frame_similarity(clips, clips)
+
   def _frames_of_one(self, x: Array, v: Emb) -> Array:
     """Frames of one query [t, r, d] against those of all items: [v, tq, tt]."""
-    y, pool = v['regions'], self.pooling.frame
-    k = self._best_regions(y.shape[2]) if pool == 'topk' else 1
-    if pool in ('topk', 'chamfer') and chamfer_kernel.chosen(
-      self.kernel, x, y, k
-    ):
+    y = v['regions']
+    k = self._best_of(y.shape[2])
+    if k and chamfer_kernel.chosen(self.kernel, x, y, k):
       return chamfer_kernel.frame_similarity(
         x, y, k, precision=self.num.precision
       )

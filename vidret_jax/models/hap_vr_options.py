@@ -6,7 +6,10 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-  """Of the parts of the loss; a part with weight 0 is not computed.
+  """Of the parts of the loss.
+
+  Without weight, the two of average precision are not computed; the others are,
+  for the log.
 
   Attributes:
     frame: average precision of frames.

@@ -67,7 +67,7 @@ def frame_similarity(
   rows = q.reshape(n * tq, -1, d).swapaxes(0, 1)
   columns = v.reshape(m * tt, -1, d)
   if pool == 'average':
-    out = _dot(
+    out = dot(
       rows.mean(0, dtype=wide), columns.mean(1, dtype=wide), precision, wide
     )
   elif pool == 'max':
@@ -131,8 +131,13 @@ def check_pool(pool: str) -> None:
     raise ValueError(f'pool={pool!r}: expected one of {", ".join(POOLS)}.')
 
 
-def _dot(a, b, precision, wide):
-  """[n, d] . [m, d] -> [n, m]."""
+def held() -> int:
+  """Products of regions that should exist at a time: what caches hold."""
+  return _HELD_CPU if jax.default_backend() == 'cpu' else _HELD
+
+
+def dot(a: Array, b: Array, precision: str | None, wide: jnp.dtype) -> Array:
+  """[n, d] . [m, d] -> [n, m], of the type `wide`."""
   return jax.lax.dot_general(
     a,
     b,
@@ -150,8 +155,7 @@ def _tiles(rows, columns):
   """
   m, s, _ = columns.shape
   per_column = rows.shape[0] * rows.shape[1] * s
-  held = _HELD_CPU if jax.default_backend() == 'cpu' else _HELD
-  fewest = -(-m // max(held // per_column, _NARROWEST))
+  fewest = -(-m // max(held() // per_column, _NARROWEST))
   # A number that divides, if there is one nearby: padding makes a copy.
   count = next((n for n in range(fewest, 2 * fewest) if m % n == 0), fewest)
   width = -(-m // count)
@@ -172,7 +176,7 @@ def _products(rows, tile, precision, wide):
   """
   (r, n, d), (m, s, _) = rows.shape, tile.shape
   tile = tile.swapaxes(0, 1).reshape(s * m, d)
-  out = _dot(rows.reshape(r * n, d), tile, precision, wide)
+  out = dot(rows.reshape(r * n, d), tile, precision, wide)
   return out.reshape(r, n, s, m)
 
 
@@ -187,6 +191,19 @@ def _sweep(rows, columns, k, precision, wide, best):
 
   tiles = _tiles(rows, columns)
   return _untile(jax.lax.map(of_tile, tiles), columns.shape[0])
+
+
+def first_best(x: Array, axis: int) -> tuple[Array, Array]:
+  """(maximum, its first place, uint8) over a short axis."""
+  slices = [
+    jax.lax.index_in_dim(x, i, axis, False) for i in range(x.shape[axis])
+  ]
+  best, which = slices[0], jnp.zeros(slices[0].shape, jnp.uint8)
+  for i, one in enumerate(slices[1:], 1):
+    better = one > best
+    best = jnp.where(better, one, best)
+    which = jnp.where(better, jnp.uint8(i), which)
+  return best, which
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -207,13 +224,7 @@ def _chamfer(rows, columns, precision, wide):
 
 def _chamfer_forward(rows, columns, precision, wide):
   def of_tile(tile):
-    products = _products(rows, tile, precision, wide)
-    best = products[:, :, 0]
-    which = jnp.zeros(best.shape, jnp.uint8)
-    for s in range(1, columns.shape[1]):
-      better = products[:, :, s] > best
-      best = jnp.where(better, products[:, :, s], best)
-      which = jnp.where(better, jnp.uint8(s), which)
+    best, which = first_best(_products(rows, tile, precision, wide), 2)
     return best.mean(0), which
 
   out, which = jax.lax.map(of_tile, _tiles(rows, columns))
