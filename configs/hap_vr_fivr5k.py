@@ -24,7 +24,9 @@ hap_vr = cl.load_module(os.path.join(_HERE, 'common', 'hap_vr.py'))
 
 def get_config(arg=None):
   arg = cl.parse_arg(arg, audio=False, **hap_vr.EVALUATION)
-  return hap_vr.published(arg, 'fivr', '5k', audio=arg.audio)
+  return hap_vr.published(
+    arg, 'fivr', '5k', audio=arg.audio, hard=True, ties='later'
+  )
 
 
 def sweep():

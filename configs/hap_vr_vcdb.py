@@ -48,6 +48,12 @@ AUGMENT = dict(
   blur=0.5,
   mixing=0.3,
   share=(0.3, 0.7),
+  weak_scale=(0.8, 1.0),
+  strong_scale=(0.5, 1.0),
+  flip=0.5,
+  # As torchvision 0.14 resizes, which upstream runs with; 0.17 smooths. For
+  # video in video: model.antialias.
+  antialias=False,
   fonts=None,
   pictures=None,
 )
@@ -56,6 +62,11 @@ AUGMENT = dict(
 def get_config(arg=None):
   arg = cl.parse_arg(arg, **hap_vr.TRAINING)
   hap_vr.check(arg)
+  if arg.backbone == 'cache' and arg.labels != 'raw255':
+    raise cl.ConfigError(
+      f'labels={arg.labels!r}: what DINO saw was settled when the features '
+      "were extracted; only backbone='step' runs it"
+    )
   c = hap_vr.skeleton(arg)
   if arg.negatives == 'local':
     c.model.groups = 2  # Two devices of 64 pairs, compared on each alone.
@@ -68,7 +79,10 @@ def get_config(arg=None):
       window=28,
       size=224,
       resize=256,
+      transform='exact',
       augment=AUGMENT,
+      unreadable='mask',
+      num_threads=None,
     ),
     batch_size=128,
     epoch_end='drop',

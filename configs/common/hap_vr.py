@@ -94,6 +94,7 @@ def skeleton(arg):
     groups=1,
     backbone=None,
     labeller=None,
+    antialias=False,
     kernel='auto',
     dtype='float32',
     precision='highest',
@@ -128,7 +129,12 @@ def networks(c, arg):
         dtype='bfloat16',
         precision=None,
       )
-  c.init = dict(parts=dict(resnet=None, pca=None, labeller=None))
+  c.init = dict(
+    # Files, to be named before anything is trained; '' draws a part instead.
+    parts=dict(resnet=None, pca=None, labeller=None),
+    # In place of its file: batches of training clips to fit it to.
+    fit=dict(pca=None),
+  )
 
 
 def evaluation(*, data, when='final', visit=1.0, **options):
@@ -173,9 +179,10 @@ def published(arg, name, split, **options):
   c.input = dict(
     data=dict(
       name='evaluation_only',
+      dim=c.model.get_ref('dim'),
       shapes=dict(
-        weak=(28, 9, c.model.dim),
-        strong=(28, 9, c.model.dim),
+        weak=(28, 9, None),
+        strong=(28, 9, None),
         weak_labels=(28, _LABELS),
         strong_labels=(28, _LABELS),
       ),
@@ -185,7 +192,15 @@ def published(arg, name, split, **options):
   c.total_steps = c.log_steps = c.ckpt_steps = 1
   c.optim = dict(name='adamw', lr=4e-5)
   c.schedule = [('.*', dict(decay='constant'))]
-  data = dict(name=name, split=split, storage=arg.storage, root=None)
+  data = dict(
+    name=name,
+    split=split,
+    storage=arg.storage,
+    root=None,
+    empty='error',
+    min_frames=8,
+  )
+  options = dict(similarities_top=0) | options
   c.evals = dict(
     test=evaluation(data=data, visit=arg.visit, similarities='json', **options)
   )

@@ -72,7 +72,7 @@ def test_values_are_upstreams():
   for name, value, ours in table():
     for key in ours:
       known = key in ALONE or key.split('.')[0] in PLACES
-      if known and key != 'data.num_threads':
+      if known and name != 'workers':
         found = at(config, key)
         if hasattr(found, 'items'):
           continue  # A dict of which other rows have the values.
@@ -137,6 +137,17 @@ def test_the_command_line_takes_files():
   assert set(config.init.parts) == set(hap_vr_convert.PARTS)
   assert config.init.parts.labeller == 'dino.pth'
   assert config.input.data.root == 'frames'
+  config = load(
+    'hap_vr_vcdb.py',
+    'init.fit.pca=16',
+    'model.antialias=True',
+    'input.data.augment.antialias=True',
+    'input.data.num_threads=8',
+    'input.data.unreadable=error',
+  )
+  assert config.init.fit.pca == 16
+  assert config.model.antialias and config.input.data.augment.antialias
+  assert config.input.data.num_threads == 8
   config = load('hap_vr_evve.py', 'init.torch=model.pth')
   assert config.init.torch == 'model.pth'
 
@@ -240,6 +251,7 @@ def test_losses():
     ('hap_vr_vcdb.py:negatives=all', 'local, global'),
     ('hap_vr_vcdb.py:backbone=resnet', 'step, cache'),
     ('hap_vr_vcdb.py:labels=raw', 'raw255, imagenet'),
+    ('hap_vr_vcdb.py:backbone=cache,labels=imagenet', 'when the features'),
     ('hap_vr_evve.py:storage=hdf5', 'files, records'),
     ('hap_vr_evve.py:audio', 'unknown config argument'),
     ('hap_vr_fivr5k.py:visit=most', 'float'),
@@ -249,6 +261,20 @@ def test_losses():
 def test_bad_arguments_are_named(spec, word):
   with pytest.raises(cl.ConfigError, match=word):
     load(spec)
+
+
+def test_features_of_another_width_need_one_option():
+  config = load('hap_vr_fivr5k.py', 'model.dim=48')
+  assert config.input.data.dim == 48
+  (kernel,) = jax.tree.leaves(params_of(config)['attention']['context'])
+  assert 48 in kernel.shape
+  # Of S2VS and DnS: shorter videos stay shorter, and empty ones are told.
+  config = load(
+    'hap_vr_evve.py',
+    'evals.test.data.min_frames=4',
+    'evals.test.data.empty=missing',
+  )
+  assert config.evals.test.data.min_frames == 4
 
 
 @pytest.mark.parametrize('spec', SPECS)

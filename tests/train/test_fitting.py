@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of train/fitting.py, and of the part of HAP-VR that is fitted."""
 
+import logging
+
 import jax
 import ml_collections as mlc
 import numpy as np
@@ -110,6 +112,29 @@ def test_a_share_of_a_large_set_is_spread_over_it(model, variables):
   films = Films()
   assert fitting.fitted(config({}), model, variables, films) is variables
   assert films.asked == []
+
+
+def test_a_part_that_is_given_stays(model, variables, caplog):
+  caplog.set_level(logging.INFO, logger='absl')
+  mean, kernel = (f'params/backbone/pca/{name}' for name in ('mean', 'kernel'))
+  given = {mean, kernel, 'params/attention/transform/kernel'}
+  films, wanted = Films(), config({'pca': 1})
+  kept = fitting.fitted(wanted, model, variables, films, given)
+  assert kept is variables and films.asked == []
+  assert 'init.fit.pca: not fitted' in caplog.text
+  # Half of it is no whitening.
+  half = fitting.fitted(wanted, model, variables, films, given - {mean})
+  assert half is not variables and films.asked
+
+
+def test_no_batches_are_no_fit(model, variables):
+  for none in (None, 0):
+    films = Films()
+    fit = config({'pca': none})
+    assert fitting.fitted(fit, model, variables, films) is variables
+    assert films.asked == []
+  with pytest.raises(cl.ConfigError, match=r'init\.fit\.pca=-1: expected'):
+    fitting.fitted(config({'pca': -1}), model, variables, Films())
 
 
 def test_what_cannot_be_fitted_is_named(model, variables):

@@ -73,7 +73,7 @@ def fresh(run, *overrides, **kw):
     drawn.append(target)
     return drawn_by(run)
 
-  variables, about = initial.fresh(
+  variables, about, _ = initial.fresh(
     config(*overrides), run.model, run.shapes(), draw, **kw
   )
   flat = {k: np.asarray(v) for k, v in rules.flatten(variables).items()}
@@ -123,6 +123,26 @@ def test_a_part_is_missing(run, files):
     fresh(run, *named(paths, 'torch', 'resnet', 'labeller'), whole=True)
   assert '--config.init.parts.pca=FILE' in str(error.value)
   assert 'init.parts.resnet' not in str(error.value)
+
+
+def test_parts_that_have_to_be_named(run, files):
+  """Nobody trains for a day on a ResNet of random weights by mistake."""
+  paths, _ = files
+  with pytest.raises(cl.ConfigError, match='resnet=FILE\n.*pca=F.*\n.*labell'):
+    run.check_init()
+  check = functools.partial(initial.check_parts, target=run.variables)
+  with pytest.raises(cl.ConfigError, match='labeller=FILE') as error:
+    check(config(*named(paths, 'torch', 'resnet', 'pca')))
+  assert 'resnet' not in str(error.value)
+  check(config(*named(paths, *convert.PARTS)))
+  check(config(*(f'init.parts.{name}=' for name in convert.PARTS)))
+  check(config('init.run=runs/other'))
+  # What is fitted, or what the model does not have, waits for nothing.
+  fitting = config(*named(paths, 'resnet', 'labeller'))
+  with fitting.unlocked(), fitting.ignore_type():
+    fitting.init.fit.pca = 1
+  check(fitting)
+  initial.check_parts(config(), {'params': {'comparator': {}}})
 
 
 def test_no_such_file_or_part(run, files, tmp_path):
@@ -198,6 +218,23 @@ def test_with_frozen_networks(files, run, tmp_path, capsys):
   got, about, drawn = fresh(run, f'init.run={tmp_path / "run"}')
   equal(got, flat)
   assert not drawn and about.startswith('step 0 of')
+
+
+def test_what_is_given_is_not_fitted_anew(files, tmp_path):
+  paths, flat = files
+  every = [f'--config.{a}' for a in named(paths, *convert.PARTS)]
+  argv = ['--config', CONFIG, '--from', str(paths['torch']), *every]
+  assert not tool.main([*argv, '--to', str(tmp_path / 'run')])
+  for given in (
+    [f'init.run={tmp_path / "run"}'],
+    named(paths, 'torch', *convert.PARTS),
+  ):
+    other = config(*given)
+    with other.unlocked(), other.ignore_type():
+      other.init.fit.pca = 1
+    again = run_lib.Run(other)
+    variables, _ = again.fresh(again.shapes(), whole=True)
+    equal({k: np.asarray(v) for k, v in rules.flatten(variables).items()}, flat)
 
 
 def test_a_run_gives_the_rest(run, files, plain_run):

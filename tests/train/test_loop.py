@@ -22,21 +22,14 @@ def config(*overrides, arg='epochs=2'):
 
 
 def test_nothing_is_compiled_after_the_first_step_and_evaluation(
-  tmp_path, monkeypatch
+  tmp_path, monkeypatch, compilations
 ):
-  compiled = []
-
-  def listen(event, duration, **_):
-    if event == '/jax/core/compile/backend_compile_duration':
-      compiled.append(duration)
-
-  jax.monitoring.register_event_duration_secs_listener(listen)
   counts = []
   real = evaluator.Evaluator.run
 
   def run(self, variables):
     results = real(self, variables)
-    counts.append(len(compiled))
+    counts.append(len(compilations))
     return results
 
   monkeypatch.setattr(evaluator.Evaluator, 'run', run)
@@ -47,7 +40,6 @@ def test_nothing_is_compiled_after_the_first_step_and_evaluation(
     arg='epochs=2,ckpt_steps=1',
   )
   loop.train(c, str(tmp_path))
-  jax.monitoring.unregister_event_duration_listener(listen)
   print('compilations at the end of each evaluation', counts)
   assert len(counts) == 11 and counts[0] > 2  # the listener does listen
   assert len(set(counts[:10])) == 1, counts

@@ -44,7 +44,8 @@ class Shapes:
 
 def make(
   *,
-  shapes: Mapping[str, Sequence[int]],
+  shapes: Mapping[str, Sequence[int | None]],
+  dim: int | None = None,
   view: str = 'pairs',
   dtype: str = 'float32',
 ) -> Shapes:
@@ -52,6 +53,7 @@ def make(
 
   Args:
     shapes: key -> shape of one example.
+    dim: where a shape has None; a reference to an option of the model.
     view: 'pairs'.
     dtype: of all keys.
 
@@ -60,4 +62,8 @@ def make(
   """
   if view != 'pairs':
     raise ValueError(f'evaluation_only has no view {view!r}, only pairs.')
-  return Shapes(shapes, dtype)
+  whole = {
+    key: tuple(dim if n is None else n for n in shape)
+    for key, shape in shapes.items()
+  }
+  return Shapes(whole, dtype)

@@ -24,10 +24,12 @@ DEFAULTS = dict(
   init=dict(
     run=None,  # workdir of another run, to start from its selected weights
     torch=None,  # file of the original authors, to convert
-    # Files of single parts, e.g. of frozen networks: {part: file or None};
-    # the converter of the system names its parts. They go before run and torch.
+    # Files of single parts, e.g. of frozen networks: {part: file}; None: has to
+    # be named, '': the part is drawn. The converter of the system names its
+    # parts. They go before run and torch.
     parts={},
-    # Parts that are fitted to training data: {part: number of batches}.
+    # Parts that are fitted to training data: {part: number of batches or None};
+    # one that any of the above gives stays as it is.
     fit={},
   ),
   compile_cache=True,  # False: off; a string: the folder

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parts of a model that are fitted to training data before training starts.
 
-`init.fit={'pca': 8}` fits the part of this name to eight batches. The converter
-of the system, which knows where such parts come from, fits them (`fit_part`).
+`init.fit={'pca': 8}` fits the part of this name to eight batches, unless the
+weights that a run starts from have it: what they have learnt, they have learnt
+with their own. The converter of the system, which knows where such parts come
+from, fits them (`fit_part`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from absl import logging
 import flax
@@ -15,12 +17,13 @@ from vidret_jax import config_lib as cl
 from vidret_jax import sharding
 from vidret_jax.data import splitmix
 from vidret_jax.train import initial
+from vidret_jax.train import state as state_lib
 
 # Seeds of the rows; those of training are of epochs from 0 on.
 _EPOCH = 2**32
 
 
-def fitted(config, model, variables, source):
+def fitted(config, model, variables, source, given: Collection[str] = ()):
   """Variables with the parts that `init.fit` names fitted.
 
   Args:
@@ -28,12 +31,25 @@ def fitted(config, model, variables, source):
     model: its model.
     variables: to start from, on the devices.
     source: of training examples.
+    given: names of variables that come from a file or another run; a part of
+      which all are given stays as it is.
 
   Raises:
-    ConfigError: the system fits nothing.
+    ConfigError: the system fits nothing, or a number of batches that is none.
     ValueError: no such part, or data that it cannot be fitted to.
   """
   for name, batches in config.init.fit.items():
+    if not batches:
+      continue
+    if batches < 0:
+      raise cl.ConfigError(
+        f'init.fit.{name}={batches}: expected a number of batches, or None'
+      )
+    if _is_given(initial.parts(config.system).get(name), variables, given):
+      logging.info(
+        'init.fit.%s: not fitted, as the weights to start from have it', name
+      )
+      continue
     fit = cl.find('convert', config.system, 'fit_part')
     found = fit(
       name,
@@ -45,6 +61,15 @@ def fitted(config, model, variables, source):
     logging.info('fitted to %d batches: %s', batches, ', '.join(leaves))
     variables = initial.overlaid(variables, leaves)
   return variables
+
+
+def _is_given(place, variables, given):
+  """Whether there are variables at a place, and all of them are given."""
+  if place is None:
+    return False
+  names = state_lib.describe(variables)
+  there = [name for name in names if name.startswith(f'{place}/')]
+  return bool(there) and set(there) <= set(given)
 
 
 def _batches(source, count, size, seed) -> Iterator[dict[str, np.ndarray]]:

@@ -35,6 +35,28 @@ def check(init: Mapping[str, Any]) -> None:
   _there(files(init))
 
 
+def check_parts(config, target) -> None:
+  """Raises ConfigError where a part of the model waits for its file.
+
+  `init.parts` has None for a file that has to be named, and '' for a part that
+  is to be drawn: a frozen network of random weights is seldom meant.
+
+  Args:
+    config: resolved.
+    target: variables of its model, may be abstract.
+  """
+  init = config.init
+  waiting = [name for name, file in init.parts.items() if file is None]
+  if init.run or not waiting:
+    return
+  names = state_lib.describe(target)
+  if notes := _parts_without_file(config, names, waiting):
+    raise cl.ConfigError(
+      'no weights for a part of the model (docs/converting.md says where they '
+      'are published; an empty name draws it):\n  ' + '\n  '.join(notes)
+    )
+
+
 def _there(named):
   for key, path in named.items():
     if not os.path.exists(path):
@@ -56,18 +78,19 @@ def fresh(config, model, target, draw, whole=False):
       otherwise the rest is drawn, as it would be without the files.
 
   Returns:
-    (variables, where they come from).
+    (variables, where they come from, names of those that were not drawn).
   """
   init = config.init
   if init.run:
     given, _ = convert(config, model, parts_only=True)
-    return _from_run(init.run, given or {}, target)
+    variables, about = _from_run(init.run, given or {}, target)
+    return variables, about, frozenset(state_lib.describe(target))
   given, report = convert(config, model)
   if given is None:
     want = state_lib.describe(target)
     for note in _parts_without_file(config, want):
       logging.warning('%s; it is drawn', note)
-    return draw(target), f'seed {config.seed}'
+    return draw(target), f'seed {config.seed}', frozenset()
   about = ', '.join(files(init).values())
   want = state_lib.describe(target)
   if not init.torch:
@@ -88,7 +111,7 @@ def fresh(config, model, target, draw, whole=False):
     )
     about = f'{about} ({len(given)} of {len(want)} arrays)'
   start = draw(target) if report.drawn else target
-  return overlaid(start, given), about
+  return overlaid(start, given), about, frozenset(given)
 
 
 def _from_run(folder, given, target):
@@ -117,17 +140,22 @@ def _noted(report, config):
   return dataclasses.replace(report, notes=(*report.notes, *notes))
 
 
-def _parts_without_file(config, drawn):
-  """Notes about parts with a file of their own that none was named for."""
+def parts(system: str) -> Mapping[str, str]:
+  """Parts of a system that have a file of their own: {name: place}."""
   try:
-    load = cl.find('convert', config.system, 'load')
+    load = cl.find('convert', system, 'load')
   except cl.ConfigError:
-    return []  # A system of the user's own may have no converter.
-  parts = getattr(sys.modules[load.__module__], 'PARTS', {})
+    return {}  # A system of the user's own may have no converter.
+  return getattr(sys.modules[load.__module__], 'PARTS', {})
+
+
+def _parts_without_file(config, drawn, names=None):
+  """Notes about parts with a file of their own that none was named for."""
   return [
     f'{place} comes from a file of its own: --config.init.parts.{name}=FILE'
-    for name, place in parts.items()
-    if name not in config.init.fit
+    for name, place in parts(config.system).items()
+    if not config.init.fit.get(name)
+    and (names is None or name in names)
     and any(leaf.startswith(f'{place}/') for leaf in drawn)
   ]
 

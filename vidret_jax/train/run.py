@@ -122,16 +122,17 @@ class Run:
     return state_lib.with_sharding(state, rules, self.mesh).variables
 
   def check_init(self):
-    """Raises FileNotFoundError where a file to start from is absent."""
+    """Raises where a file to start from is absent, or has to be named."""
     initial.check(self._config.init)
+    initial.check_parts(self._config, self.variables)
 
   def fresh(self, target, whole=False):
     """Variables of a run that starts; see `initial.fresh` and `fitting`."""
-    variables, about = initial.fresh(
+    variables, about, given = initial.fresh(
       self._config, self.model, target, self._draw, whole
     )
     return fitting.fitted(
-      self._config, self.model, variables, self.source
+      self._config, self.model, variables, self.source, given
     ), about
 
   def _draw(self, target):

@@ -66,6 +66,15 @@ def test_frames_are_left_alone_or_changed(own_fonts, frame):
   assert (other != pixels).mean() > 0.05
 
 
+def test_few_sizes_of_a_font_are_held(own_fonts):
+  first = own_fonts.get(0, 20)
+  assert own_fonts.get(0, 20) is first
+  for size in range(40, 120):
+    assert own_fonts.get(0, size).size == size
+  assert len(own_fonts._opened.__dict__) <= 16
+  assert own_fonts.get(0, 20).getmask('a').size == first.getmask('a').size
+
+
 def test_a_folder_of_fonts(tmp_path, own_fonts, frame):
   data = ImageFont.load_default(12).font_bytes
   (tmp_path / 'deep').mkdir()

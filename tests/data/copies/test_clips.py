@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 
+from vidret_jax.data import pipeline
 from vidret_jax.data.augment import temporal
 from vidret_jax.data.copies import clips
 from vidret_jax.data.frames import files
@@ -51,6 +52,22 @@ def test_batches_are_as_the_spec_says(store):
   assert batch['_mask'].tolist() == [True, False, True]
   for key in batch:
     assert not batch[key][1].any()
+
+
+def test_batches_are_not_copied_on_their_way(store, monkeypatch):
+  source, made = clips.Pairs(store, **SMALL), []
+  gather = source.gather
+
+  def keep(index, seeds):
+    made.append(gather(index, seeds))
+    return made[-1]
+
+  monkeypatch.setattr(source, 'gather', keep)
+  stream = pipeline.train_iter(source, batch_size=4, seed=0)
+  batch = next(stream)
+  stream.close()
+  for key in ('weak', 'strong'):
+    assert any(np.shares_memory(batch[key], x[key]) for x in made)
 
 
 def test_rows_depend_on_their_seeds_only(store):
@@ -130,13 +147,42 @@ def test_a_video_that_cannot_be_read_is_masked_and_named(caplog):
     assert not batch['weak'][0].any() and not batch['mix'][0].any()
     assert batch['weak'][1].any()
   told = [r.message for r in caplog.records if '00003.jpg' in r.message]
-  assert len(told) == 1 and "'bad'" in told[0]
+  assert len(told) == 1 and "'bad'" in told[0] and '1 of 2 videos' in told[0]
 
 
 def test_a_video_that_cannot_be_read_ends_the_run_on_request():
   source = clips.Pairs(Broken(), unreadable='error', **SMALL)
   with pytest.raises(ValueError, match=r"'bad'.*00003\.jpg"):
     source.gather(np.array([0, 1]), SEEDS[:2])
+
+
+class Gone:
+  """Videos on a disk that is no longer there."""
+
+  ids = tuple('abcdefghij')
+
+  def count(self, video):
+    raise FileNotFoundError(f'no such folder: {self.ids[video]}')
+
+
+def test_a_disk_that_is_gone_ends_the_run():
+  """Or it would train on nothing, and go on saving what it has."""
+  for threads in (0, 2):
+    source = clips.Pairs(Gone(), **{**SMALL, 'num_threads': threads})
+    few = source.gather(np.arange(7), np.arange(7))
+    assert not few['_mask'].any()  # May be chance.
+    with pytest.raises(ValueError, match="none of the 8 videos.*'[a-h]'"):
+      source.gather(np.r_[np.arange(8), -1], np.arange(9))
+
+
+def test_a_font_that_fails_is_no_unreadable_video(store, monkeypatch):
+  def fails(*_, **__):
+    raise OSError('raster overflow')
+
+  monkeypatch.setattr('vidret_jax.data.augment.overlays.text', fails)
+  source = clips.Pairs(store, augment=dict(overlay=1.0), **SMALL)
+  with pytest.raises(OSError, match='raster overflow'):
+    source.gather(ROWS, SEEDS)
 
 
 def test_a_video_without_frames_is_masked(store):

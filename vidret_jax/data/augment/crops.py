@@ -81,18 +81,26 @@ def resized(
   columns, across = _taps(width, size, antialias)
   if flip:
     columns, across = columns[:, ::-1], across[:, ::-1]
+  # A frame as a matrix of numbers, three for a pixel: rows and columns are then
+  # chosen in half the time.
+  columns = (columns[:, :, None] * 3 + np.arange(3)).reshape(len(columns), -1)
+  down, across = down[:, :, None], np.repeat(across, 3, axis=1)
   out = np.empty((len(frames), size, size, 3), np.uint8)
   for frame, to in zip(frames, out, strict=True):
-    part = frame[top : top + height, left : left + width].astype(np.float32)
-    tall = sum(
-      np.take(part, i, axis=0) * w[:, None, None] for i, w in zip(rows, down)
-    )
-    done = sum(
-      np.take(tall, i, axis=1) * w[:, None] for i, w in zip(columns, across)
-    )
+    part = frame[top : top + height, left : left + width].reshape(height, -1)
+    tall = _weighted(part, rows, down, axis=0)
+    done = _weighted(tall, columns, across, axis=1)
     # Rounded, halves to even, as torch rounds.
-    to[:] = np.rint(done)
+    to[:] = np.rint(done, out=done).reshape(to.shape)
   return out
+
+
+def _weighted(x, places, weights, axis):
+  """Sum of rows (or columns) of x at some places by their weights."""
+  total = np.take(x, places[0], axis=axis) * weights[0]
+  for place, weight in zip(places[1:], weights[1:]):
+    total += np.take(x, place, axis=axis) * weight
+  return total
 
 
 def _taps(size: int, out: int, antialias: bool):

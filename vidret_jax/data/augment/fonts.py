@@ -19,6 +19,9 @@ _KNOWN = (*range(0x21, 0x7F), *range(0xA1, 0x180), *range(0x370, 0x460))
 _NEVER = chr(0x10FFFF)  # No font has it.
 _SUFFIXES = ('.ttf', '.otf')
 _MAX_FILE = 64 << 20
+# Faces per thread, of a few hundred kilobytes each: every font is used in some
+# 70 sizes, and opening one is nothing beside writing with it.
+_OPEN = 16
 
 
 class Fonts:
@@ -59,7 +62,7 @@ class Fonts:
     return ''.join(found)
 
   def get(self, number: int, size: int) -> ImageFont.FreeTypeFont:
-    """A font, opened once per thread.
+    """A font, of which every thread has its own.
 
     Args:
       number: 0 <= number < len(self).
@@ -71,6 +74,8 @@ class Fonts:
     opened = self._opened.__dict__
     if (number, size) not in opened:
       file = self._files[number]
+      if len(opened) >= _OPEN:
+        opened.clear()
       try:
         # The other layout engine is not there on every machine.
         opened[number, size] = ImageFont.truetype(

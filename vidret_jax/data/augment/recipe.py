@@ -36,7 +36,7 @@ class Recipe:
     strong_scale: the same of the strong view.
     flip: probability that a view is mirrored.
     antialias: whether shrinking smooths; see `crops.resized`. For video in
-      video the model has a switch of its own.
+      video the model has an option of this name.
     fonts: folder of fonts; None takes Pillow's.
     pictures: folder of PNGs to overlay (emoji); None takes our own drawings.
   """

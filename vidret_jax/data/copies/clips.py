@@ -8,6 +8,7 @@ makes of it. All of an example is a function of its seed.
 
 from collections.abc import Mapping, Sequence
 import concurrent.futures
+import math
 import threading
 from typing import Any, Protocol
 
@@ -20,6 +21,9 @@ from vidret_jax.data.frames import files
 from vidret_jax.data.frames import store as frame_store
 
 UNREADABLE = ('mask', 'error')
+# So many videos of a batch, and not one to be read: it is not the videos.
+_ALL = 8
+_ALIGNED = 64  # Bytes.
 
 
 class Store(Protocol):
@@ -156,25 +160,38 @@ class Pairs:
       _mask: bool [b], False for padding and for videos that cannot be read.
 
     Raises:
-      ValueError: a video that cannot be read, with unreadable='error'.
+      ValueError: a video that cannot be read, with unreadable='error'; or not
+        one of eight or more, as when a disk is gone.
     """
     index, seeds = np.asarray(index), np.asarray(seeds)
     out = {
-      key: np.zeros((len(index), *shape), dtype)
+      key: _zeros((len(index), *shape), dtype)
       for key, (shape, dtype) in self.spec.items()
     }
     out['mix'][:] = self._recipe.mix(seeds)
 
+    failed = []
+
     def fill(row):
-      pair = self._example(int(index[row]), int(seeds[row]))
-      if pair is not None:
-        out['weak'][row], out['strong'][row] = pair
-        out['_mask'][row] = True
+      video, seed = int(index[row]), int(seeds[row])
+      try:
+        read = self._read(video, seed)
+      except (files.UnreadableClip, OSError) as error:
+        failed.append(f'video {self.ids[video]!r}: {error}')
+        self._leave_out(video, failed[-1])
+        return
+      out['weak'][row], out['strong'][row] = self._edited(*read, seed)
+      out['_mask'][row] = True
 
     rows = np.flatnonzero(index >= 0).tolist()
     pool = self._workers() if len(rows) > 1 else None
     # list() raises what a worker raised.
     list((pool.map if pool else map)(fill, rows))
+    if len(failed) == len(rows) >= _ALL:
+      raise ValueError(
+        f'none of the {len(rows)} videos of a batch can be read; the last: '
+        f'{failed[-1]}. Are the files still there?'
+      )
     out['mix'][~out['_mask']] = 0
     return out
 
@@ -186,31 +203,20 @@ class Pairs:
         )
       return self._pool
 
-  def _example(self, video, seed):
-    """(weak, strong) of a video, or None where it cannot be read."""
-    try:
-      count = self._store.count(video)
-      times = temporal_lib.two_views(count, self._window, self._times, seed)
-      needed = np.unique(np.concatenate(times))
-      needed = needed[needed >= 0]
-      frames = self._store.read(video, needed)
-    except (files.UnreadableClip, OSError) as error:
-      if self._strict == 'error':
-        raise ValueError(
-          f'video {self.ids[video]!r}: {error}. Repair or remove it, or train '
-          "without it by unreadable='mask'."
-        ) from None
-      self._tell(video, error)
-      return None
-    first, second = times
-    shown, slots = np.unique(first, return_inverse=True)
+  def _read(self, video, seed):
+    """(frames, their numbers, times of the weak and the strong view)."""
+    count = self._store.count(video)
+    times = temporal_lib.two_views(count, self._window, self._times, seed)
+    needed = np.unique(np.concatenate(times))
+    needed = needed[needed >= 0]
+    return self._store.read(video, needed), needed, *times
+
+  def _edited(self, frames, needed, weak_times, strong_times, seed):
+    """(weak, strong); a frame is changed once, however often it is shown."""
+    shown, slots = np.unique(weak_times, return_inverse=True)
     rng = draws.generator(seed, draws.WEAK)
     made = weak.apply(frames[np.searchsorted(needed, shown)], self._weak, rng)
-    return made[slots], self._edited(frames, needed, second, seed)
-
-  def _edited(self, frames, needed, times, seed):
-    """The strong view; every frame is changed once, however often it is."""
-    shown, slots = np.unique(times, return_inverse=True)
+    shown, strong_slots = np.unique(strong_times, return_inverse=True)
     place = np.searchsorted(needed, shown)
     clip = np.zeros((len(shown), *frames.shape[1:]), np.uint8)
     for to, i, time in zip(clip, place, shown):
@@ -220,23 +226,43 @@ class Pairs:
         number = temporal_lib.NOISE - int(time)
         rng = draws.generator(seed, draws.NOISE + number)
         to[:] = rng.random_sample(to.shape) * 255
-    return strong.apply(
+    edited = strong.apply(
       clip,
-      slots,
+      strong_slots,
       self._strong,
       draws.generator(seed, draws.STRONG),
       lambda slot: draws.generator(seed, draws.FRAME + slot),
       self._fonts,
       self._pictures,
     )
+    return made[slots], edited
 
-  def _tell(self, video, error):
+  def _leave_out(self, video, what):
+    """Names a video in the log, once; raises if none may be left out."""
+    if self._strict == 'error':
+      raise ValueError(
+        f"{what}. Repair or remove it, or train without it by unreadable='mask'"
+        '.'
+      ) from None
     with self._lock:
       if video in self._told:
         return
       self._told.add(video)
+      count = len(self._told)
     # It is tried again: whether a row counts must not depend on what was read
     # before, or a resumed run would be another one.
     logging.warning(
-      'video %r: %s. Its examples are left out.', self.ids[video], error
+      '%s. Its examples are left out (%d of %d videos so far).',
+      *(what, count, len(self.ids)),
     )
+
+
+def _zeros(shape, dtype):
+  """Zeros where TensorFlow takes them as they are; elsewhere it copies.
+
+  A batch is up to a gigabyte, and no thread can work while it is copied.
+  """
+  size = math.prod(shape) * dtype.itemsize
+  whole = np.zeros(size + _ALIGNED, np.uint8)
+  first = -whole.ctypes.data % _ALIGNED
+  return whole[first : first + size].view(dtype).reshape(shape)
