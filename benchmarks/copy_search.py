@@ -29,13 +29,14 @@ from vidret_jax.search import copies, copy_plan
 
 # Per pair of frames: 81 products of 512 values, and the comparator
 # (1 -> 32 at full size, 32 -> 64 at a quarter, 64 -> 128 -> 1 at a sixteenth).
-FRAME_FLOPS = 2 * 81 * 512
+FRAME_VALUES = 9 * 512
+FRAME_FLOPS = 2 * 9 * FRAME_VALUES
 COMPARATOR_FLOPS = (
   2 * 9 * 32 + 2 * 9 * 32 * 64 // 4 + 2 * 9 * 64 * 128 // 16 + 2 * 128 // 16
 )
 CELL_FLOPS = FRAME_FLOPS + COMPARATOR_FLOPS
 # Attention, per frame of a video, once.
-ATTENTION_FLOPS = 2 * 9 * 512 * 512
+ATTENTION_FLOPS = 2 * FRAME_VALUES * 512
 
 
 def timed(call):
@@ -122,19 +123,12 @@ def main():
       )
 
   warm, plan = few(items, options)
-  full, compiling = search(warm)
+  _, compiling = search(warm)
   whole, seconds = search(items)
   product = matmul_flops(args.dtype, args.precision)
   memory = peak_bytes()
   _, first = search(items, visit=args.visit)
   some, pruned = search(items, visit=args.visit)
-  halves = {
-    name: float(
-      np.abs(search(warm, storage=name)[0].scores - full.scores).max()
-    )
-    for name in copy_plan.STORAGE
-    if name != args.storage
-  }
   devices = jax.local_device_count()
   frames = int(items.lengths.sum())
   cells = frames * int(queries.lengths.sum())
@@ -162,6 +156,10 @@ def main():
       compile_and_first_batches_seconds=compiling,
       seconds=seconds,
       frames_per_second_and_device=frames / seconds['wall'] / count,
+      feature_bytes_per_second=frames
+      * FRAME_VALUES
+      * jnp.dtype(args.storage).itemsize
+      / seconds['wall'],
       pairs_per_second=whole.scores.size / seconds['wall'],
       cpu_seconds_per_pair=seconds['cpu'] / whole.scores.size,
       frame_pairs_per_second=cells / seconds['wall'],
@@ -174,12 +172,6 @@ def main():
         k: x / seconds[clock] / roofline for k, x in flops.items()
       },
       peak_bytes=memory,
-      other_storage=dict(
-        videos=len(warm.ids),
-        largest_score=float(np.abs(full.scores).max()),
-        spread_of_scores=float(full.scores.std()),
-        largest_change=halves,
-      ),
       pruned=dict(
         visited_share=some.share,
         first_seconds=first,

@@ -53,6 +53,28 @@ def kill_after(process, folder, more):
 
 
 @pytest.mark.slow
+def test_an_error_in_one_process_ends_all(tmp_path):
+  """Soon, and each says why; what the others had computed is kept."""
+  folder, port = tmp_path / 'scores', command.free_port()
+  running = [
+    start(
+      *(folder, tmp_path / 'out', *OPTIONS, 'visit=1.0', 'spoil=v3'),
+      processes=(port, 2, i),
+    )
+    for i in range(2)
+  ]
+  # Alone, the one without an error would wait for five minutes.
+  texts = [p.communicate(timeout=120)[0] for p in running]
+  assert [p.returncode for p in running] == [1, 1], '\n'.join(texts)
+  failed = [text.rstrip().splitlines()[-1] for text in texts]
+  own, other = sorted(failed, key=lambda line: 'OthersFailed' in line)
+  assert own.startswith('ValueError: ') and "with 'v3': nan" in own
+  assert 'failed at the fine stage: ValueError: ' in other
+  assert "with 'v3': nan" in other
+  assert any(folder.glob('fine/*.npz'))
+
+
+@pytest.mark.slow
 def test_killed_twice_on_other_devices(tmp_path, quick_compiler):
   want = toy.find(folder=tmp_path / 'whole', visit=0.2, shard_frames=48)
   folder, out = tmp_path / 'scores', tmp_path / 'out'

@@ -114,8 +114,35 @@ def test_choice(caplog):
   with pytest.raises(ValueError, match="'cuda': expected one of"):
     chamfer_kernel.chosen('cuda', q, v)
   # Four of three regions cannot be compiled.
-  assert not chamfer_kernel._compiles('gpu', 3, (3, 8), 'float32', 4)
+  assert not chamfer_kernel._works('gpu', 3, (3, 8), 'float32', 4)
   assert 'the fused kernel is not used on this gpu' in caplog.text
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_auto_takes_what_works(dtype):
+  assert chamfer_kernel._works('gpu', 3, (2, 8), dtype, 2)
+
+
+def test_auto_refuses_wrong_numbers(caplog, monkeypatch):
+  on_gpu = chamfer_tiles.on_gpu
+
+  def nearly(*args):
+    return on_gpu(*args).at[-1, -1].add(0.1)  # A cell at the edge.
+
+  monkeypatch.setattr(chamfer_tiles, 'on_gpu', nearly)
+  assert not chamfer_kernel._works('gpu', 2, (3, 8), 'float32', 1)
+  assert 'its numbers are off by up to 0.1' in caplog.text
+
+
+def test_precisions_that_a_tpu_has_not():
+  def call(q, v):
+    return chamfer_kernel.frame_similarity(
+      q, v, backend='tpu', interpret=False, precision='high'
+    )
+
+  q, v = draw((16, 9, 128), (2, 16, 9, 128))
+  lowered = jax.jit(call).trace(q, v).lower(lowering_platforms=('tpu',))
+  assert 'tpu_custom_call' in lowered.as_text()
 
 
 def test_vmap():

@@ -9,7 +9,15 @@ import pytest
 
 from tests.search import toy_copies as toy
 from vidret_jax import sharding
-from vidret_jax.search import copies, copy_programs, copy_pruning
+from vidret_jax.search import (
+  copies,
+  copy_plan,
+  copy_programs,
+  copy_queries,
+  copy_reading,
+  copy_shards,
+  copy_stages,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -26,10 +34,11 @@ def compiled():
 @pytest.fixture(scope='module')
 def counted():
   """(scores of all pairs, programs that they took)."""
+  before = jax.config.read('jax_disable_most_optimizations')
   jax.config.update('jax_disable_most_optimizations', True)
   copy_programs.programs.cache_clear()  # Of other modules.
   yield toy.find(), compiled()
-  jax.config.update('jax_disable_most_optimizations', False)
+  jax.config.update('jax_disable_most_optimizations', before)
 
 
 @pytest.fixture
@@ -87,6 +96,16 @@ def test_the_whole_network_is_compared_alike():
   np.testing.assert_allclose(got.scores[there], want[there], atol=2e-5)
   assert np.abs(want[1, 0] - want[1, 2]) > 1e-4
   assert np.isfinite(got.scores[1, 3])
+
+
+def test_the_fused_kernel_compares_alike(everything):
+  """Within the programs of the search, each device its own videos."""
+  queries, items = toy.View('q', (5,)), toy.View('v', (8, 11))
+  got = copies.find(
+    *(toy.model(kernel='pallas'), sharding.make_mesh(), toy.variables()),
+    *(queries, items, dataclasses.replace(toy.OPTIONS, edges=(16,))),
+  )
+  np.testing.assert_allclose(got.scores, everything.scores[:1, :2], atol=2e-5)
 
 
 def test_missing_videos_have_no_score(everything):
@@ -153,9 +172,68 @@ def test_features_in_16_bit_change_scores_little(everything, storage, atol):
   assert 0 < change < atol
 
 
-def test_queries_that_do_not_fit_are_sent_again(everything):
+def test_features_of_16_bit_are_sent_as_they_are():
+  """Widened on the devices, they are the numbers they would be here."""
+
+  class Short(toy.View):
+    dtype = np.dtype(np.float16)
+
+    def read(self, i):
+      return super().read(i).astype(self.dtype)
+
+  class Wide(Short):
+    dtype = np.dtype(np.float32)
+
+    def read(self, i):
+      return super(Short, self).read(i).astype('f2').astype('f4')
+
+  sent = []
+  scores = []
+  for view in (Short, Wide):
+    pair = view('q', toy.QUERIES), view('v', toy.ITEMS)
+    records = copy_plan.cut(pair[1].lengths, 24)
+    sent.append(
+      copy_reading.batch(
+        *(pair[1], records, np.arange(2)), rows=2, frames=12, storage='float32'
+      )['regions']
+    )
+    scores.append(toy.find(pair=pair).scores)
+  assert [x.dtype for x in sent] == [np.float16, np.float32]
+  np.testing.assert_array_equal(*sent)
+  np.testing.assert_array_equal(*scores)
+
+
+def test_queries_that_do_not_fit_are_sent_again(everything, monkeypatch):
+  taken = []
+  take = copy_queries.Queries.__getitem__
+  monkeypatch.setattr(
+    *(copy_queries.Queries, '__getitem__'),
+    lambda self, number: (
+      taken.append((self._size, number)) or take(self, number)
+    ),
+  )
   got = toy.find(query_bytes=0)
   np.testing.assert_array_equal(got.scores, everything.scores)
+  size, number = zip(*taken)
+  assert min(size) > 0 and set(number) == {0, 1}  # All of them are in a file.
+
+
+def test_only_queries_that_visit_a_batch_are_sent(monkeypatch):
+  taken = []
+  take = copy_queries.Queries.__getitem__
+  monkeypatch.setattr(
+    *(copy_queries.Queries, '__getitem__'),
+    lambda self, number: taken.append(number) or take(self, number),
+  )
+  model, mesh = toy.model(), sharding.make_mesh()
+  search = copy_stages.Search(
+    *(model, mesh, toy.variables(), *toy.views(), toy.OPTIONS, None, None)
+  )
+  wanted = np.zeros((len(toy.QUERIES), len(toy.ITEMS)), bool)
+  wanted[0, [0, 3, 7]] = True  # Items of three lengths, one query.
+  scores = search.stage('fine', wanted)
+  assert len(taken) == 3 and len(set(taken)) == 1
+  np.testing.assert_array_equal(np.isfinite(scores), wanted)
 
 
 class Odd(toy.View):
@@ -186,9 +264,13 @@ def test_scores_that_are_not_finite_name_the_videos(kind, tmp_path):
   ):
     toy.find(pair=(queries, items), folder=folder)
   if folder:
-    # What is wrong is not kept, what is right is.
+    # What is wrong is not kept, what is right is; with other features it is
+    # another search.
+    kept = sorted(p.name for p in (folder / 'fine').iterdir())
+    assert kept and not any(name.endswith('.part') for name in kept)
     items.change = lambda x: x
-    toy.find(pair=(queries, items), folder=folder)
+    with pytest.raises(copy_shards.StaleScores, match='items: the folder has'):
+      toy.find(pair=(queries, items), folder=folder)
 
 
 def test_numbers_too_large_for_16_bit_are_found():
@@ -233,27 +315,3 @@ def test_bad_options():
     for value in values:
       with pytest.raises(ValueError, match=f'{name}=.*: expected'):
         copies.Options(**{name: value})
-
-
-def test_units_hold_every_pair_once():
-  rng = np.random.default_rng(0)
-  for lanes in (1, 2, 4, 5):
-    wanted = rng.random((7, 5)) < 0.4
-    wanted[2] = False
-    query, item, count = copy_pruning.units(wanted, lanes)
-    got = np.zeros_like(wanted)
-    for u in range(count):
-      got[query[u], item[u]] = True
-    np.testing.assert_array_equal(got, wanted)
-    assert len(query) == 7 * -(-5 // lanes) and item.shape == (
-      len(query),
-      lanes,
-    )
-
-
-def test_choosing_takes_the_first_of_equals():
-  coarse = np.array([[0.5, np.nan, 0.5, 0.5, 0.1], [np.nan] * 5], np.float32)
-  got = copy_pruning.choose(coarse, 0.5)
-  assert got.tolist() == [[True, False, True, False, False], [False] * 5]
-  many = np.arange(20, dtype=np.float32)[None]
-  assert copy_pruning.choose(many, 0.05).sum() == 1

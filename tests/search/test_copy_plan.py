@@ -98,6 +98,8 @@ def test_hosts_have_like_loads():
     load = np.bincount(host, costs, hosts)
     assert load.max() < 1.02 * load.mean()
   assert copy_plan.assign([1, 5, 5, 1], 2).tolist() == [0, 0, 1, 1]
+  # What is done costs nothing: the rest is shared.
+  assert copy_plan.assign([5, 0, 5, 0], 2)[[0, 2]].tolist() == [0, 1]
 
 
 def test_batches_are_nearly_full():

@@ -3,8 +3,9 @@ r"""A small search for copies, also as a program for several processes.
 
   python -m tests.search.toy_copies FOLDER OUT visit=0.2 [storage=float16 ...]
 
-writes what was found to OUT.npz. With `VIDRET_COORDINATOR` and so on in the
-environment it is one of several processes, which search without a folder, too.
+writes what was found to OUT.npz. With `spoil=v3` that video is not finite. With
+`VIDRET_COORDINATOR` and so on in the environment it is one of several
+processes, which search without a folder, too.
 """
 
 import dataclasses
@@ -40,13 +41,16 @@ class View:
     ids, lengths, regions, dim: see `copy_reading.View`.
     reads: ids that were read, in order.
     pause: seconds that reading a video takes.
+    spoil: id of a video that is not finite.
   """
 
-  def __init__(self, prefix, lengths, *, regions=REGIONS, dim=DIM, pause=0.0):
+  def __init__(
+    self, prefix, lengths, *, regions=REGIONS, dim=DIM, pause=0.0, spoil=''
+  ):
     self.ids = tuple(f'{prefix}{i}' for i in range(len(lengths)))
     self.lengths = np.asarray(lengths, np.int64)
     self.regions, self.dim, self.pause = regions, dim, pause
-    self.reads = []
+    self.spoil, self.reads = spoil, []
 
   def read(self, i):
     time.sleep(self.pause)
@@ -56,7 +60,8 @@ class View:
     regions = 1 if self.ids[i] == 'v4' else self.regions
     shape = (self.lengths[i], regions, self.dim)
     x = np.random.default_rng(seed).normal(size=shape) + 0.5
-    return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+    x = (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+    return x * np.nan if self.ids[i] == self.spoil else x
 
 
 def views(**options):
@@ -103,9 +108,9 @@ def main(folder, out, *changes):
   jax.config.update('jax_disable_most_optimizations', True)
   sharding.start_processes()
   changes = dict(change.split('=') for change in changes)
-  pause = float(changes.pop('pause', 0))
+  pause, spoil = float(changes.pop('pause', 0)), changes.pop('spoil', '')
   changes = {k: type(getattr(OPTIONS, k))(v) for k, v in changes.items()}
-  pair = views(pause=pause)
+  pair = views(pause=pause, spoil=spoil)
   found = find(folder=folder, pair=pair, **changes)
   if jax.process_count() > 1:
     again = find(pair=pair, **changes)

@@ -17,7 +17,7 @@ import numpy as np
 
 from vidret_jax import sharding
 from vidret_jax.models import base
-from vidret_jax.search import copy_pruning, copy_shards
+from vidret_jax.search import copy_pruning, copy_shards, copy_together
 from vidret_jax.search import copy_reading as reading
 from vidret_jax.search import copy_stages as stages
 from vidret_jax.search.copy_plan import Options
@@ -68,11 +68,14 @@ def find(
 
   Returns:
     The same on every process, to the bit for any number of devices and
-    processes.
+    processes of one kind. (The compiler for GPUs tries algorithms and takes the
+    fastest: sums may be added in another order in another process, unless
+    XLA_FLAGS has `--xla_gpu_deterministic_ops=true`.)
 
   Raises:
     ValueError: videos that cannot be compared, or a score that is not finite.
     copy_shards.StaleScores: the folder is of another search, or damaged.
+    copy_together.OthersFailed: another process has an error.
   """
   options = options or Options()
   reading.check(queries, 'queries')
@@ -86,11 +89,17 @@ def find(
   variables = sharding.fetch(variables)
   shards = None
   if folder is not None:
-    about = copy_shards.describe(model, variables, queries, items, options)
+    about = copy_together.together(
+      'looking at the videos',
+      lambda: copy_shards.describe(model, variables, queries, items, options),
+    )
     shards = copy_shards.Shards(folder, about)
   try:
-    search = stages.Search(
-      model, mesh, variables, queries, items, options, shards, watch
+    search = copy_together.together(
+      'encoding queries',
+      lambda: stages.Search(
+        model, mesh, variables, queries, items, options, shards, watch
+      ),
     )
     return _found(search, options)
   finally:

@@ -40,14 +40,15 @@ class Options:
       less, that all of them have some of every length.
     shard_frames: frames, padding included, of the targets whose scores make
       one file: what a killed search loses per host.
-    storage: type of features on their way to the devices; they are computed
-      with as the model says.
+    storage: longest type of features on their way to the devices; they are
+      computed with as the model says. A device's batch takes 18 KB a frame in
+      32 bits, and `ahead` + 1 of them for each device are in memory.
     visit: share of the items that the network compares with each query, the
       best by the coarse score; 1: all of them, and no coarse score.
     readers: threads that read features.
     ahead: batches read before they are needed.
-    query_bytes: of encoded queries that stay on each device; if they need
-      more, they are sent again for every batch of targets.
+    query_bytes: of encoded queries that stay on each device; the rest is in a
+      temporary file and is sent again for every batch of targets.
   """
 
   chunk: int = 2048
@@ -201,11 +202,13 @@ def average(
   """
   count = np.bincount(records.item, minlength=items)
   one = count[records.item] == 1
-  out[:, records.item[one]] = scores[:, one]
   several, first = np.unique(records.item[~one], return_index=True)
-  if len(several):
-    sums = np.add.reduceat(scores[:, ~one].astype(np.float64), first, axis=1)
-    out[:, several] = sums / count[several]
+  # By query: a copy of all scores may not fit.
+  for row, found in zip(out, scores):
+    row[records.item[one]] = found[one]
+    if len(several):
+      sums = np.add.reduceat(found[~one].astype(np.float64), first)
+      row[several] = sums / count[several]
 
 
 def plan(lengths: np.ndarray, options: Options) -> Plan:

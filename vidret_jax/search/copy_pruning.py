@@ -49,12 +49,15 @@ def fill(
   Returns:
     float32 [q, v].
   """
-  rest = ~visited & ~np.isnan(coarse)
-  out = np.where(visited, fine, np.float32(np.nan)).astype(np.float32)
-  if rest.any():
-    least = fine[visited].min().astype(np.float64)
-    top = coarse[rest].max().astype(np.float64)
-    out[rest] = least - 1 - (top - coarse[rest])
+  out = np.full(fine.shape, np.nan, np.float32)
+  least, top = np.inf, -np.inf
+  # By query: copies of all scores may not fit.
+  for row, chosen, cheap in zip(fine, visited, coarse):
+    rest = cheap[~chosen & ~np.isnan(cheap)]
+    least = min(least, float(row[chosen].min(initial=np.inf)))
+    top = max(top, float(rest.max(initial=-np.inf)))
+  for row, chosen, cheap, into in zip(fine, visited, coarse, out):
+    into[:] = np.where(chosen, row, least - 1 - (top - np.float64(cheap)))
   return out
 
 

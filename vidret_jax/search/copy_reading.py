@@ -33,7 +33,7 @@ class View(Protocol):
     """Features of video i, [lengths[i], regions, dim], float32 or float16.
 
     A video with one vector a frame may come as [lengths[i], 1, dim]. Must be
-    thread safe.
+    thread safe. A view whose `dtype` says that all are float16 is sent so.
     """
 
 
@@ -103,12 +103,16 @@ def batch(
     numbers: int64 [n], which to read, n <= rows.
     rows: of the batch; those beyond n are zeros.
     frames: that each record is padded to.
-    storage: type of the features.
+    storage: type of the features; those that are shorter stay short.
 
   Returns:
     {'regions' [rows, frames, r, d], 'length' int32 [rows]}.
   """
-  regions = np.zeros((rows, frames, view.regions, view.dim), np.dtype(storage))
+  dtype = np.dtype(storage)
+  given = np.dtype(getattr(view, 'dtype', dtype))
+  if given.itemsize < dtype.itemsize:
+    dtype = given  # The devices widen them to the same numbers.
+  regions = np.zeros((rows, frames, view.regions, view.dim), dtype)
   # Rows of padding have a length that the network can compute with.
   length = np.full(rows, copy_plan.MIN_FRAMES, np.int32)
   item, video = -1, None

@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores of a copy search in a folder, so that a killed one goes on.
 
-  manifest.json      what the scores depend on: weights, model, options, videos
+  manifest.json      what the scores depend on: weights, model, options, videos,
+                     and what computes
   <stage>/00000.npz  scores of one shard: `scores` float32 [q, n] of the targets
                      `records` int64 [n], and `made_by`, the manifest's sum
 
-Each file appears whole or not at all, and its bytes depend on what the manifest
-names only. Scores of another search are refused.
+Each file appears whole or not at all, and depends on what the manifest names
+only. Scores of another search are refused.
 """
 
 from collections.abc import Mapping
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import re
@@ -23,15 +25,15 @@ import jax
 import numpy as np
 
 from vidret_jax import sharding
-from vidret_jax.search import copy_plan
+from vidret_jax.search import copy_plan, copy_together
 from vidret_jax.search import copy_reading as reading
 
 FORMAT = 'vidret_jax copies'
 VERSION = 1
 MANIFEST = 'manifest.json'
 LOCK = 'lock'
-# So many videos of a view are read to tell other features by.
-_SAMPLE = 8
+# So many bytes of features are read to tell other ones by.
+_SAMPLE = 2**28
 # Options that change neither a score nor which file it is in.
 _FREE = ('readers', 'ahead', 'query_bytes')
 
@@ -49,8 +51,9 @@ def describe(
 ) -> dict[str, Any]:
   """What scores depend on, as JSON values.
 
-  Videos are known by ids, lengths and the features of a few of them: reading
-  all of a large collection takes as long as searching it.
+  Videos are known by ids, lengths and features: of all, if they are few, else
+  of some from everywhere, since reading all of a large collection takes as long
+  as searching it.
 
   Args:
     model: the system.
@@ -72,6 +75,7 @@ def describe(
       {
         'format': FORMAT,
         'version': VERSION,
+        'platform': jax.default_backend(),
         'weights': weights.hexdigest()[:16],
         'model': hashlib.sha256(name.encode()).hexdigest()[:16],
         'queries': _videos(queries),
@@ -87,11 +91,20 @@ def _videos(view: reading.View) -> str:
   digest.update(json.dumps(list(view.ids)).encode())
   digest.update(np.asarray(view.lengths, '<i8').tobytes())
   digest.update(repr((view.regions, view.dim)).encode())
-  found = np.flatnonzero(np.asarray(view.lengths) > 0)
-  places = np.linspace(0, len(found) - 1, min(len(found), _SAMPLE)).astype(int)
-  for i in found[places]:
-    digest.update(np.ascontiguousarray(reading.read(view, int(i))).tobytes())
+  for i in _sample(view):
+    x = reading.read(view, int(i))
+    digest.update(str(x.dtype).encode())
+    digest.update(x.tobytes())
   return digest.hexdigest()[:16]
+
+
+def _sample(view) -> np.ndarray:
+  """Numbers of evenly spaced videos of about `_SAMPLE` bytes."""
+  lengths = np.asarray(view.lengths, np.int64)
+  found = np.flatnonzero(lengths > 0)
+  size = int(lengths.sum()) * view.regions * view.dim * 4
+  count = max(1, min(len(found), _SAMPLE * len(found) // size))
+  return found[np.linspace(0, len(found) - 1, count).astype(int)]
 
 
 class Shards:
@@ -105,12 +118,23 @@ class Shards:
       about: of `describe`.
 
     Raises:
-      StaleScores: it is of another search, or another process works on it.
+      StaleScores: it is of another search, or another process works on it, or
+        not all processes see it.
+      copy_together.OthersFailed: one of these, in another process.
     """
     self._folder = pathlib.Path(folder)
     self._about = dict(about)
     text = json.dumps(self._about, sort_keys=True)
     self._sum = hashlib.sha256(text.encode()).hexdigest()[:16]
+    self._lock = None
+    try:
+      copy_together.together('the folder of scores', self._make)
+      copy_together.together('the folder of scores', self._look)
+    except BaseException:
+      self.close()
+      raise
+
+  def _make(self):
     path = self._folder / MANIFEST
     self._check(path)
     if jax.process_index() == 0:
@@ -119,7 +143,14 @@ class Shards:
       if not path.exists():
         text = json.dumps(self._about, indent=1, sort_keys=True)
         _write(path, lambda file: file.write(f'{text}\n'.encode()))
-    sharding.barrier('copies: folder')
+
+  def _look(self):
+    path = self._folder / MANIFEST
+    if not path.exists():
+      raise StaleScores(
+        f'{path} is not there for process {jax.process_index()}: all processes '
+        'must see the same folder.'
+      )
     self._check(path)
 
   def has(self, stage: str, shard: copy_plan.Shard) -> bool:
@@ -178,7 +209,7 @@ class Shards:
 
   def close(self) -> None:
     """Lets others work on the folder."""
-    if jax.process_index() == 0:
+    if self._lock is not None:
       self._lock.close()
 
   def _path(self, stage, shard):
@@ -224,22 +255,37 @@ class Shards:
     file = open(self._folder / LOCK, 'ab')
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
       file.close()
       raise StaleScores(
         f'another process searches into {self._folder} now; wait until it is '
         'done.'
       ) from None
+    except OSError as e:
+      # Some network file systems know no locks.
+      logging.getLogger(__name__).warning(
+        '%s cannot be locked (%s): see that no other search writes there',
+        *(self._folder, e.strerror),
+      )
     return file
 
 
 def _write(path: pathlib.Path, fill) -> None:
   """Writes a file that is there whole or not at all, even after a power cut."""
   part = path.with_name(path.name + '.part')
-  with open(part, 'wb') as file:
-    fill(file)
-    file.flush()
-    os.fsync(file.fileno())
+  try:
+    with open(part, 'wb') as file:
+      fill(file)
+      file.flush()
+      os.fsync(file.fileno())
+  except OSError as e:
+    part.unlink(missing_ok=True)
+    raise OSError(
+      e.errno,
+      f'{e.strerror}: scores cannot be kept. Make room, and search again: what '
+      'is done is not done again',
+      str(path),
+    ) from e
   part.replace(path)
   place = os.open(path.parent, os.O_RDONLY)
   try:

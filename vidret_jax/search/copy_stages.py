@@ -4,14 +4,19 @@
 import collections
 from collections.abc import Callable, Iterable, Iterator
 import dataclasses
-from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
 from vidret_jax import sharding
-from vidret_jax.search import copy_plan, copy_programs, copy_pruning
+from vidret_jax.search import (
+  copy_plan,
+  copy_programs,
+  copy_pruning,
+  copy_queries,
+  copy_together,
+)
 from vidret_jax.search import copy_reading as reading
 from vidret_jax.search.moment_corpus import unwatched
 
@@ -57,10 +62,10 @@ class Search:
     self._queries, self._items = queries, items
     self._options, self._shards = options, shards
     self._watch = watch or unwatched
-    self._blocks = self._encode()
+    self._blocks, self._encoded = self._encode()
 
-  def _encode(self) -> list[tuple[copy_plan.QueryBlock, Any]]:
-    """Blocks of queries with their embeddings, on the devices if they fit."""
+  def _encode(self) -> tuple[list[copy_plan.QueryBlock], copy_queries.Queries]:
+    """Blocks of queries, and their embeddings."""
     lengths = np.asarray(self._queries.lengths, np.int64)
     blocks = copy_plan.query_blocks(lengths, self._options)
     numbers = np.arange(len(lengths))
@@ -69,14 +74,14 @@ class Search:
     def make(block):
       return self._read(self._queries, whole, block.queries, block)
 
-    out, room = [], self._options.query_bytes
-    for block, batch in self._ahead(blocks, make, 'blocks of queries'):
-      emb = self._programs.queries(
-        self._variables, jax.device_put(batch, self._whole)
+    kept = copy_queries.Queries(self._options.query_bytes, self._whole)
+    for _, batch in self._ahead(blocks, make, 'blocks of queries'):
+      kept.add(
+        self._programs.queries(
+          self._variables, jax.device_put(batch, self._whole)
+        )
       )
-      room -= sum(x.nbytes for x in jax.tree.leaves(emb))
-      out.append((block, emb if room >= 0 else jax.device_get(emb)))
-    return out
+    return blocks, kept
 
   def stage(self, name: str, wanted: np.ndarray | None = None) -> np.ndarray:
     """Scores of all items, or of chosen pairs.
@@ -92,26 +97,47 @@ class Search:
     if wanted is not None:
       lengths = np.where(wanted.any(0), lengths, 0)
     plan = copy_plan.plan(lengths, self._options)
-    host = copy_plan.assign([s.cost for s in plan.shards], jax.process_count())
-    mine = [s for s in plan.shards if host[s.number] == jax.process_index()]
-    kept = {}
-    for shard, scores in self._scored(name, plan, mine, wanted):
-      self._check(plan, shard, scores, wanted)
-      if self._shards is None:
-        kept[shard.number] = scores
-      else:
-        self._shards.write(name, shard, scores)
+    todo = self._absent(name, plan)
+    costs = [s.cost * int(absent) for s, absent in zip(plan.shards, todo)]
+    host = copy_plan.assign(costs, jax.process_count())
+    mine = todo & (host == jax.process_index())
+
+    def score():
+      kept = {}
+      shards = [plan.shards[i] for i in np.flatnonzero(mine)]
+      for shard, scores in self._scored(name, plan, shards, wanted):
+        self._check(plan, shard, scores, wanted)
+        if self._shards is None:
+          kept[shard.number] = scores
+        else:
+          self._shards.write(name, shard, scores)
+      return kept
+
+    # Until here no process waits for another one.
+    kept = copy_together.together(f'the {name} stage', score)
     scores = self._merge(name, plan, host, kept)
     out = np.full((len(self._queries.ids), len(lengths)), np.nan, np.float32)
     copy_plan.average(plan.records, scores, len(lengths), out)
     return out
 
+  def _absent(self, name, plan) -> np.ndarray:
+    """bool [n], shards without scores; hosts share these, whoever did others.
+
+    As the first process sees the folder: the others agree, though another one
+    may have written by the time they look.
+    """
+    out = np.ones(len(plan.shards), np.int32)
+    if self._shards is not None:
+      out[:] = [not self._shards.has(name, s) for s in plan.shards]
+    if jax.process_count() > 1:
+      out = multihost_utils.broadcast_one_to_all(out)
+    return np.asarray(out).astype(bool)
+
   def _scored(
-    self, name, plan, mine, wanted
+    self, name, plan, shards, wanted
   ) -> Iterator[tuple[copy_plan.Shard, np.ndarray]]:
-    """Computes the shards that are not there yet: (shard, float32 [q, n])."""
-    todo = [s for s in mine if not (self._shards and self._shards.has(name, s))]
-    jobs = [b for shard in todo for b in self._batches(shard)]
+    """Computes some shards: (shard, float32 [q, n])."""
+    jobs = [b for shard in shards for b in self._batches(shard)]
     lanes = self._lanes(plan, wanted)
 
     def make(batch):
@@ -155,10 +181,10 @@ class Search:
     encode = programs.coarse if name == 'coarse' else programs.items
     emb = encode(self._variables, features)
     out = []
-    for block, q in self._blocks:
-      q = jax.device_put(q, self._whole)
+    for number, block in enumerate(self._blocks):
       if wanted is None:
         score = programs.score if name == 'coarse' else programs.fine
+        q = self._encoded[number]
         out.append((block, score(self._variables, q, emb)))
         continue
       columns = plan.records.item[batch.numbers]
@@ -176,6 +202,7 @@ class Search:
       units = jax.device_put(
         tuple(np.stack(x) for x in zip(*units)), self._rows
       )
+      q = self._encoded[number]
       out.append((block, programs.some(self._variables, q, emb, *units)))
     for _, x in out:
       x.copy_to_host_async()
@@ -223,12 +250,6 @@ class Search:
     )
     return self._watch(stream, len(jobs), text)
 
-  def _stored(self, name, shard) -> np.ndarray | None:
-    """Scores of a shard that is in the folder."""
-    if self._shards is None or not self._shards.has(name, shard):
-      return None
-    return self._shards.read(name, shard, len(self._queries.ids))
-
   def _check(self, plan, shard, scores, wanted):
     """Raises ValueError naming pairs whose score is not finite."""
     item = plan.records.item[shard.records]
@@ -254,12 +275,16 @@ class Search:
     """Scores of all records, float32 [q, n]; this process has `kept`."""
     q, n = len(self._queries.ids), len(plan.records)
     out = np.full((q, n), np.nan, np.float32)
-    for number, scores in kept.items():
+    while kept:
+      number, scores = kept.popitem()
       out[:, plan.shards[number].records] = scores
     if self._shards is not None:
-      sharding.barrier(f'copies: {name}')
-      for shard in plan.shards:
-        out[:, shard.records] = self._shards.read(name, shard, q)
+
+      def read():
+        for shard in plan.shards:
+          out[:, shard.records] = self._shards.read(name, shard, q)
+
+      copy_together.together(f'reading the scores of the {name} stage', read)
     elif jax.process_count() > 1:
       every = multihost_utils.process_allgather(out)
       for shard in plan.shards:

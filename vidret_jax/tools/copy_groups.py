@@ -14,6 +14,7 @@ import numpy as np
 
 # What two scores of a pair become.
 BOTH = {'mean': np.mean, 'max': np.max}
+_STRIP = 256  # Videos whose pairs are looked for at a time.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +22,8 @@ class Pairs:
   """Pairs of videos, each once.
 
   Attributes:
-    first: int64 [p], numbers of videos.
-    second: int64 [p], larger than `first`.
+    first: int32 [p], numbers of videos, ascending.
+    second: int32 [p], larger than `first`.
     forth: float32 [p], score of the first one as query; NaN: not compared.
     back: float32 [p], of the second one as query; NaN: not compared.
     score: float32 [p], both together; the one there is where one is NaN.
@@ -71,19 +72,32 @@ def pairs(
   """
   if both not in BOTH:
     raise ValueError(f'both={both!r}: expected one of {", ".join(BOTH)}.')
-  there = ~np.isnan(scores)
+  n = len(scores)
+  strips = [
+    _strip(scores, visited, start, BOTH[both]) for start in range(0, n, _STRIP)
+  ]
+  return Pairs(*(np.concatenate(x) for x in zip(*strips)))
+
+
+def _strip(scores, visited, start, both):
+  """Fields of `Pairs` whose first video is one of some."""
+  rows, rest = slice(start, start + _STRIP), slice(start, None)
+  forth, back = scores[rows, rest], scores[rest, rows].T
+  there, there_back = ~np.isnan(forth), ~np.isnan(back)
   if visited is not None:
-    there &= visited
-  first, second = np.nonzero(np.triu(there | there.T, 1))
+    there &= visited[rows, rest]
+    there_back &= visited[rest, rows].T
+  first, second = np.nonzero(np.triu(there | there_back, 1))
   forth, back = (
-    np.where(there[i, j], scores[i, j], np.nan).astype(np.float32)
-    for i, j in ((first, second), (second, first))
+    np.where(known[first, second], x[first, second], np.nan).astype(np.float32)
+    for known, x in ((there, forth), (there_back, back))
   )
   # With one of them alone, the mean is that one.
   two = np.stack(
     [np.where(np.isnan(a), b, a) for a, b in ((forth, back), (back, forth))]
   )
-  return Pairs(first, second, forth, back, BOTH[both](two, axis=0))
+  numbers = ((x + start).astype(np.int32) for x in (first, second))
+  return (*numbers, forth, back, both(two, axis=0))
 
 
 def groups(
@@ -104,62 +118,78 @@ def groups(
   Returns:
     Groups of two and more, the largest first.
   """
-  near = np.flatnonzero(found.score >= threshold)
-  parent = np.arange(len(worth))
-
-  def root(i):
-    while parent[i] != i:
-      parent[i] = parent[parent[i]]
-      i = parent[i]
-    return i
-
-  for a, b in zip(found.first[near].tolist(), found.second[near].tolist()):
-    a, b = root(a), root(b)
-    parent[max(a, b)] = min(a, b)
-  members: dict[int, list[int]] = {}
-  for i in sorted({*found.first[near].tolist(), *found.second[near].tolist()}):
-    members.setdefault(root(i), []).append(i)
-  within: dict[int, list[int]] = {i: [] for i in members}
-  roots = np.array([root(i) for i in range(len(worth))], np.int64)
-  same = np.flatnonzero(roots[found.first] == roots[found.second])
-  for pair in same.tolist():
-    within[int(roots[found.first[pair]])].append(pair)
+  root = _components(found, threshold, len(worth))
+  inside = np.flatnonzero(root[found.first] == root[found.second])
+  within = _by(root[found.first[inside]], inside)
+  members = _by(root, np.arange(len(worth)))
   out = [
-    _ordered(found, threshold, worth, members[i], within[i]) for i in members
+    _ordered(found, threshold, worth, members[i], within[i]) for i in within
   ]
   return sorted(out, key=lambda group: (-len(group), group[0].number))
 
 
+def _components(found, threshold, count) -> np.ndarray:
+  """int64 [count], the smallest number in each video's component."""
+  near = found.score >= threshold
+  a, b = found.first[near], found.second[near]
+  root = np.arange(count)
+  while len(a):
+    # Each component joins the least of those that it touches.
+    np.minimum.at(root, np.maximum(a, b), np.minimum(a, b))
+    while (root[root] != root).any():
+      root = root[root]
+    a, b = root[a], root[b]
+    a, b = a[a != b], b[a != b]
+  return root
+
+
+def _by(keys, values) -> dict[int, np.ndarray]:
+  """{key: its values, in order}."""
+  order = np.argsort(keys, kind='stable')
+  names, starts = np.unique(keys[order], return_index=True)
+  return dict(zip(names.tolist(), np.split(values[order], starts[1:])))
+
+
 def _ordered(found, threshold, worth, numbers, pairs_) -> tuple[Member, ...]:
-  """Members of one group, the representative first."""
-  place = {number: i for i, number in enumerate(numbers)}
+  """Members of one group, the representative first.
+
+  Args:
+    found: all pairs.
+    threshold: least score.
+    worth: of all videos.
+    numbers: int [n], ascending, the members.
+    pairs_: int [p], the pairs among them; lists, as most were not compared.
+  """
   n = len(numbers)
-  score, forth = np.full((n, n), -1.0), np.full((n, n), np.nan)
-  for pair in pairs_:
-    i, j = place[int(found.first[pair])], place[int(found.second[pair])]
-    score[i, j] = score[j, i] = found.score[pair]
-    forth[i, j], forth[j, i] = found.forth[pair], found.back[pair]
-  np.fill_diagonal(score, 0)
-  like = (score.sum(1) / (n - 1)).round(2).tolist()
+  one, two = (
+    np.searchsorted(numbers, x[pairs_]) for x in (found.first, found.second)
+  )
+  forth, back = found.forth[pairs_], found.back[pairs_]
+  # Every pair from both sides: `mine` is as like `other` as `score` says.
+  mine, other = np.r_[one, two], np.r_[two, one]
+  score = np.tile(found.score[pairs_].astype(np.float64), 2)
+  as_target, as_query = np.r_[back, forth], np.r_[forth, back]
+  total = np.bincount(mine, score, n) - (n - 1 - np.bincount(mine, None, n))
+  like = (total / (n - 1)).round(2).tolist()
   best = max(range(n), key=lambda i: (like[i], worth[numbers[i]], -numbers[i]))
-  np.fill_diagonal(score, -np.inf)
-  rest = []
-  for i in range(n):
-    if i == best:
-      continue
-    to = best if score[best, i] >= threshold else int(score[i].argmax())
-    rest.append(
-      Member(
-        number=numbers[i],
-        score=float(score[to, i]),
-        forth=float(forth[to, i]),
-        back=float(forth[i, to]),
-        through=None if to == best else numbers[to],
-      )
+  # The pair that a member is shown with: with the first one, else its best.
+  direct = (other == best) & (score >= threshold)
+  order = np.lexsort((other, -score, ~direct, mine))
+  chosen = order[np.unique(mine[order], return_index=True)[1]]
+  rest = [
+    Member(
+      number=int(numbers[mine[p]]),
+      score=float(score[p]),
+      forth=float(as_target[p]),
+      back=float(as_query[p]),
+      through=None if direct[p] else int(numbers[other[p]]),
     )
+    for p in chosen
+    if mine[p] != best
+  ]
   rest.sort(key=lambda m: (m.through is not None, -m.score, m.number))
   nan = float('nan')
-  return (Member(numbers[best], nan, nan, nan, None), *rest)
+  return (Member(int(numbers[best]), nan, nan, nan, None), *rest)
 
 
 def table(
@@ -168,7 +198,8 @@ def table(
   """[(threshold, pairs, groups, videos in them)], to choose by."""
   out = []
   for threshold in thresholds:
-    some = groups(found, threshold, np.zeros(count))
+    sizes = np.bincount(_components(found, threshold, count))
+    sizes = sizes[sizes > 1]
     near = int((found.score >= threshold).sum())
-    out.append((threshold, near, len(some), sum(map(len, some))))
+    out.append((threshold, near, len(sizes), int(sizes.sum())))
   return out
