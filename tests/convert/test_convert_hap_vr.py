@@ -125,6 +125,20 @@ def test_checkpoints_of_s2vs_and_dns(plain, tmp_path):
     assert 's / 2 + 0.5' in report.notes[2]
 
 
+def test_codes_and_attention_are_codes_in_dns(tmp_path):
+  """Its first version asks for attention unless told not to."""
+  model = make(attention=False, bits=5)
+  state = {
+    k.replace('comparator_module', 'visil_head'): v
+    for k, v in state_of(model).items()
+  }
+  args = dict(dims=DIM, attention=True, binarization=True, binary_bits=5)
+  content = dict(args=torch_file.Namespace(args), model=state)
+  torch_write.write(tmp_path / 'm.pth', content)
+  told = convert.describe(tmp_path / 'm.pth')[1]['model']
+  assert (told['attention'], told['bits']) == (False, 5)
+
+
 def test_args_that_say_nothing_of_poolings(plain, tmp_path):
   """Upstream's defaults; of the older family, Chamfer."""
   args = torch_file.Namespace(dims=DIM, attention=True)
@@ -175,6 +189,13 @@ def test_another_model(plain, tmp_path, options, told):
   with pytest.raises(CheckpointMismatch, match='m.pth') as error:
     convert.load(tmp_path / 'm.pth', make(**options))
   assert told in str(error.value)
+
+
+def test_variables_of_another_model_are_not_written(plain, tmp_path):
+  variables = variables_of(make(dim=DIM + 1))
+  with pytest.raises(CheckpointMismatch, match='attention/transform/kernel'):
+    convert.save(tmp_path / 'm.pth', variables, plain)
+  assert not list(tmp_path.iterdir())
 
 
 def test_an_array_is_missing(plain):

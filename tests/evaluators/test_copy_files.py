@@ -48,6 +48,17 @@ def test_there_and_back(tmp_path):
   assert '1 videos' in notes[1] and 'left out' in notes[1]
 
 
+def test_a_query_is_not_in_its_own_list(tmp_path):
+  """The script of FIVR-200K would take it for a wrong answer."""
+  path = tmp_path / 'sims.json'
+  ids = ('a', 'b', 'c')
+  values = np.array([[9, 1, 2], [3, 9, 4]], np.float32)
+  copy_files.write(path, values, ids[:2], ids, top=1)
+  assert json.loads(path.read_text()) == {'a': {'c': 2}, 'b': {'c': 4}}
+  copy_files.write(path, values[:1, :1], ids[:1], ids[:1])
+  assert json.loads(path.read_text()) == {}
+
+
 def test_the_best_only(tmp_path):
   path = tmp_path / 'sims.json'
   copy_files.write(path, scores(), QUERIES, ITEMS, top=1)
@@ -62,6 +73,21 @@ def test_the_best_only(tmp_path):
   assert there.items.tolist() == [True, True, True, False]
   with pytest.raises(ValueError, match='not on the list of what was searched'):
     copy_files.matrix(found, QUERIES, ITEMS, 'f', searched=['lost'])
+
+
+def test_lists_of_the_best_are_told(tmp_path):
+  path = tmp_path / 'sims.json'
+  ids = ('a', 'b', 'c', 'd')
+  values = np.array([[9, 1, 2, 3], [4, 9, 3, 1]], np.float32)
+  copy_files.write(path, values, ids[:2], ids)
+  *_, notes = copy_files.matrix(copy_files.read(path), ids[:2], ids, 'f')
+  assert not notes  # Nobody misses a query in its own list.
+  copy_files.write(path, values, ids[:2], ids, top=2)  # a: d, c; b: a, c.
+  found = copy_files.read(path)
+  *_, notes = copy_files.matrix(found, ids[:2], ids, 'f')
+  assert 'no score for 1 pairs' in notes[0] and '--searched' in notes[0]
+  *_, notes = copy_files.matrix(found, ids[:2], ids, 'f', searched=ids)
+  assert not notes
 
 
 def test_a_query_that_found_nothing_is_there(tmp_path):

@@ -114,3 +114,19 @@ def test_errors(setup, capsys, change, message):
   )
   assert message in capsys.readouterr().err
   assert not (folder / 'run').exists()
+
+
+def test_a_run_says_what_it_is(setup, capsys):
+  folder, config = setup
+  run, to = str(folder / 'run'), str(folder / 'b.pth')
+  given = ['--config', str(config)]
+  assert tool.main([*given, '--from', str(folder / 'a.pth'), '--to', run]) == 0
+  # Its own config need not be named; one that differs is told.
+  assert tool.main(['--from', run, '--to', to]) == 0
+  assert 'the run has' not in capsys.readouterr().out
+  config.write_text(CONFIG.replace('dim=6)', 'dim=6, margin=0.5)'))
+  assert tool.main([*given, '--from', run, '--to', to]) == 0
+  out = capsys.readouterr().out
+  assert "model.margin: the run has '(absent)', this config 0.5" in out
+  assert tool.main(['--from', str(folder / 'a.pth'), '--to', run]) == 1
+  assert 'no config.json' in capsys.readouterr().err

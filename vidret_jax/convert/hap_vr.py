@@ -26,6 +26,7 @@ from vidret_jax.convert import (
 )
 from vidret_jax.convert import hap_vr_files as files
 from vidret_jax.convert import rules as rules_lib
+from vidret_jax.convert.rules import CheckpointMismatch
 from vidret_jax.models.hap_vr_model import HapVr
 
 # Of `init.parts`: names of frozen networks, and what reads and writes them.
@@ -163,9 +164,25 @@ def optimizer_slots(
 
 
 def to_torch(variables: Mapping, model: HapVr) -> OrderedDict:
-  """The trained network in `variables` as a state dict, in upstream's order."""
-  table = hap_vr_rules.similarity(model)
-  return OrderedDict(rules_lib.to_torch(_trained(variables), table))
+  """The trained network in `variables` as a state dict, in upstream's order.
+
+  Raises:
+    CheckpointMismatch: the variables are not those of `model`.
+  """
+  table, trained = hap_vr_rules.similarity(model), _trained(variables)
+  state = rules_lib.to_torch(trained, table)
+  have = rules_lib.flatten(trained)
+  wrong = [
+    f'{leaf} {tuple(have[leaf].shape)}, model {tuple(want.shape)}'
+    for leaf, want in rules_lib.flatten(variable_shapes(model)).items()
+    if have[leaf].shape != want.shape
+  ]
+  if wrong:  # What args say of the network would be of another one.
+    raise CheckpointMismatch(
+      '\n  '.join(['the variables are of another model:', *wrong])
+      + '\nTake the config that the run was made with.'
+    )
+  return OrderedDict(state)
 
 
 def _trained(variables):
@@ -196,6 +213,9 @@ def save(
 
   Returns:
     A report.
+
+  Raises:
+    CheckpointMismatch: the variables are not those of `model`.
   """
   state, optimizer = to_torch(variables, model), {}
   if slots:

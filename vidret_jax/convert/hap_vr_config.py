@@ -101,6 +101,9 @@ def _network(root):
   if 'binarization' in root:
     binary = root.flag('binarization')
     out['bits'] = root.whole('binary_bits', 512) if binary else None
+    if binary and 'attention' in out:
+      # Where both are asked for, the first DnS takes codes; others refuse it.
+      out['attention'] = False
   return out
 
 

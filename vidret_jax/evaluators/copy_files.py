@@ -55,7 +55,8 @@ def write(
   """Writes scores, best first; whole or not at all.
 
   Numbers have nine digits, from which float32 comes back as it was. Queries
-  without any score are left out.
+  without any score are left out, and so is each from its own list: it competes
+  in no protocol, but the script of FIVR-200K would count it as a wrong answer.
 
   Args:
     path: of the JSON file; a file that is there is replaced.
@@ -80,6 +81,7 @@ def write(
       f'{scores[i, j]}, expected a finite number.'
     )
   names = [json.dumps(name) for name in items]
+  column = {name: j for j, name in enumerate(items)}
   with (
     whole_files.partial(path, overwrite=True) as draft,
     open(draft, 'w', encoding='utf-8') as file,
@@ -87,7 +89,8 @@ def write(
     file.write('{')
     before = ''
     for query, row in zip(queries, scores):
-      order = np.argsort(-row, kind='stable')[: (~np.isnan(row)).sum()][:top]
+      order = np.argsort(-row, kind='stable')[: (~np.isnan(row)).sum()]
+      order = order[order != column.get(query, -1)][:top]
       if not len(order):
         continue
       values = zip(order.tolist(), row[order].tolist())
@@ -203,7 +206,24 @@ def matrix(
         f'list of what was searched ({int(more.sum())} such videos).'
       )
     known = known._replace(items=there)
+  elif gaps := _gaps(scores, known, [column.get(q, -1) for q in queries]):
+    notes.append(
+      f'{where} has no score for {gaps:,} pairs of its queries and videos. If '
+      'it holds only the best of each query, name all videos that were '
+      'searched (--searched): those in no list count as missing, which '
+      "missing='ignore' takes for no misses."
+    )
   return scores, known, tuple(notes)
+
+
+def _gaps(scores, known, own):
+  """Pairs of different videos that are there, without a score."""
+  empty = np.isnan(scores)
+  empty[~known.queries] = False
+  empty[:, ~known.items] = False
+  own = np.array(own)
+  empty[own >= 0, own[own >= 0]] = False
+  return int(empty.sum())
 
 
 class _Row(tuple):

@@ -27,6 +27,8 @@ class Judge:
     missing: 'ignore' or 'penalise', see `metrics.copies`.
     ties: see `metrics.copies.fivr`.
     curves: also interpolated precision.
+    itself: whether a query of the database is a video like any other in its own
+      list, as in the evaluation script of FIVR-200K; else it does not compete.
   """
 
   annotations: annotations_lib.Annotations
@@ -37,6 +39,7 @@ class Judge:
   missing: str = 'ignore'
   ties: str = 'later'
   curves: bool = False
+  itself: bool = False
 
   def __post_init__(self):
     ranks_lib.check_option('missing', self.missing, copies.MISSING)
@@ -71,11 +74,12 @@ class Judge:
     asked = [
       sum(copies.BITS[label] for label in known.labels[q]) for q in self.queries
     ]
+    own = {} if self.itself else column
     return copies.Truth(
       query=query,
       item=item,
       label=np.array([bits[pair] for pair in pairs], np.uint8),
-      own=np.array([column.get(q, -1) for q in self.queries], np.int64),
+      own=np.array([own.get(q, -1) for q in self.queries], np.int64),
       asked=np.array(asked, np.uint8),
       easy=self._marked(known.easy) if protocol == 'fivr' else None,
       unlabelled=self._marked(known.unlabelled),
@@ -170,6 +174,8 @@ class Judge:
       )
     if self.ties != 'later':
       out.append('Of equal scores the earlier video stands first.')
+    if self.itself:
+      out.append('A query that is in its own list counts like other videos.')
     return tuple(out)
 
   def _lost(self, found):

@@ -85,5 +85,5 @@ def choose(
 def data_name(data: Mapping[str, Any] | None) -> str:
   """'<dataset>-<split>', fit for a file name."""
   data = data or {}
-  parts = [str(data[key]) for key in ('name', 'split') if key in data]
+  parts = [str(data[key]) for key in ('name', 'split') if data.get(key)]
   return predictions.file_stem('-'.join(parts) or 'retrieval')

@@ -3,8 +3,7 @@
 
   python -m vidret_jax.tools.convert --system ce \\
       --config configs/ce_msrvtt.py --from trained_model.pth --to runs/released
-  python -m vidret_jax.tools.convert --system ce \\
-      --config configs/ce_msrvtt.py --from runs/ce --to ours.pth
+  python -m vidret_jax.tools.convert --from runs/ce --to ours.pth
 
 The first writes a run at step 0: `vidret_jax.main --mode eval` evaluates it,
 `--mode train` goes on from it, `--config.init.run=DIR` starts others from it.
@@ -87,6 +86,32 @@ def to_run(config, source, folder):
   finally:
     checkpoints.close()
   return report
+
+
+def open_config(spec, source, overrides):
+  """The config that was named, or that of a run; resolved."""
+  if spec:
+    config = cl.load(spec, overrides, defaults.DEFAULTS)
+    defaults.resolve(config)
+    return config
+  path = os.path.join(source, 'config.json')
+  if not os.path.isfile(path):
+    raise cl.ConfigError(
+      f'{source} has no config.json, so it is no run of ours: name a config '
+      'with --config FILE.py[:arg]'
+    )
+  config = cl.load_json(path)
+  for text in overrides:
+    cl.override(config, *text.split('=', 1))
+  return config
+
+
+def unlike_run(config, folder):
+  """[(key, value of the run, value here)] of models that differ."""
+  run = cl.to_dict(cl.load_json(os.path.join(folder, 'config.json')))['model']
+  here = cl.to_dict(config)['model']
+  # What a config leaves open, the run's data have decided.
+  return [x for x in cl.diff(run, here) if x[2] is not None]
 
 
 def to_file(config, folder, path, select):
@@ -228,7 +253,8 @@ def main(argv=None):
   )
   parser.add_argument('--system', help='must be that of the config')
   parser.add_argument(
-    '--config', required=True, help='FILE.py[:arg]; also --config.key=value'
+    '--config',
+    help='FILE.py[:arg]; also --config.key=value (default: that of the run)',
   )
   parser.add_argument(
     '--from',
@@ -253,18 +279,18 @@ def main(argv=None):
   )
   args = parser.parse_args([a for a in argv if not _changes(a)])
   try:
-    config = cl.load(args.config, overrides, defaults.DEFAULTS)
-    defaults.resolve(config)
+    config = open_config(args.config, args.source, overrides)
     if args.system not in (None, config.system):
       raise cl.ConfigError(
         f'--system {args.system}, but {args.config} is of {config.system}'
       )
-    source, changes, unnamed = args.source, [], []
+    source, changes, unnamed, unlike = args.source, [], [], []
     if ranp_runs.is_one(source):
       source, changes = take_run(config, source, args.metric)
     elif _describes_itself(config, source):
       source, changes, unnamed = take_described(config, source, overrides)
     if os.path.isdir(source):
+      unlike = unlike_run(config, source)
       step, report = to_file(config, source, args.to, args.select)
       done = f'wrote step {step} of {source} to {args.to}'
     else:
@@ -280,6 +306,8 @@ def main(argv=None):
     print(f'convert: {error}', file=sys.stderr)
     return 1
   print(report.table())
+  for key, run, here in unlike:
+    print(f'model.{key}: the run has {run!r}, this config {here!r}')
   if unnamed:
     print('told by the original, not named in the config:', ', '.join(unnamed))
   print(done)

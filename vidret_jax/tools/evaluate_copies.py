@@ -83,8 +83,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
   add(
     '--official',
     action='store_true',
-    help='count as the script of FIVR-200K does: --missing penalise, and of '
-    'equal scores the earlier id first',
+    help='count as the script of FIVR-200K does: --missing penalise, of equal '
+    'scores the earlier id first, and a query that is in its own list is not '
+    'left out',
   )
   add('--curves', action='store_true', help='also precision at 21 recalls')
   add('--out', metavar='FILE', help='write all numbers as JSON')
@@ -112,6 +113,7 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     missing='penalise' if args.official else args.missing,
     ties='earlier' if args.official else 'later',
     curves=args.curves,
+    itself=args.official,
   )
   scores, found, notes = copy_files.matrix(
     copy_files.read(args.pred),
@@ -157,9 +159,17 @@ def annotations(args: argparse.Namespace) -> annotations_lib.Annotations:
   files = {layout.ANNOTATIONS: path}
   if not path.is_file():
     raise FileNotFoundError(f'--gt {path}: no such file.')
+  _check_lists(args)
   if _DATA[args.data] is None:
+    if path.suffix != '.json':
+      raise ValueError(
+        f'--gt {path}: annotations of your own are a .json file; say with '
+        '--data which published ones these are.'
+      )
     return annotations_lib.read(path)
   kind, split = _DATA[args.data]
+  if kind is layout.FIVR and path.suffix == '.json' and not args.ids:
+    raise ValueError(f'--gt {path} needs --ids: youtube_ids.txt')
   if kind is layout.FIVR and args.ids:
     labels = whole_files.read_json(path, dict)
     return annotations_lib.build(
@@ -180,6 +190,17 @@ def annotations(args: argparse.Namespace) -> annotations_lib.Annotations:
       )
     files[key] = pathlib.Path(given)
   return published.read(kind, split, files)
+
+
+def _check_lists(args):
+  """Refuses lists that would change nothing."""
+  kind, split = _DATA[args.data] or (None, None)
+  used = {*kind.splits[split]} if kind else set()
+  if kind is layout.FIVR:
+    used.add('ids')
+  for key in ('easy', 'unlabelled', 'ids'):
+    if getattr(args, key) and key not in used:
+      raise ValueError(f'--{key} says nothing about --data {args.data}.')
 
 
 def _ids(path):

@@ -93,6 +93,14 @@ def test_a_candidate_of_svd_has_one_label(tmp_path):
     _read(tmp_path, protocol='svd', labels=labels)
 
 
+def test_an_unlabelled_video_is_in_the_database(tmp_path):
+  """It would compete with nothing, and the figures would flatter."""
+  given = dict(protocol='svd', labels={'a': {'P': ['c']}, 'b': {}})
+  assert _read(tmp_path, **given, unlabelled=['d']).unlabelled == ('d',)
+  with pytest.raises(bad_file.BadFile, match="unlabelled has 'x', which"):
+    _read(tmp_path, **given, unlabelled=['d', 'x'])
+
+
 def test_broken_json_is_named(tmp_path):
   path = tmp_path / 'broken.json'
   path.write_text('{"protocol": ')

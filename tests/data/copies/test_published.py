@@ -149,6 +149,8 @@ def test_older_labels_of_fivr_are_told(tmp_path, caplog):
     (lambda v: v['5k'].pop('database'), "expected a dict with"),
     (lambda v: v['5k'].update(queries='abc'), 'queries is str'),
     (lambda v: v['5k']['queries'].append('new'), "'new' has no labels"),
+    (lambda v: [own.update(DS=5) for own in v['annotation'].values()],
+     'label DS of query .* is int'),
   ],
 )  # fmt: skip
 def test_other_pickles_are_refused(tmp_path, change, said):
@@ -157,6 +159,18 @@ def test_other_pickles_are_refused(tmp_path, change, said):
   with pytest.raises(bad_file.BadFile, match=said) as error:
     _read(root, fivr, '5k')
   assert 'fivr_audio.pickle' in str(error.value)
+
+
+def test_events_of_something_else_are_refused(tmp_path):
+  root = _root(tmp_path, 'evve')
+
+  def change(value):
+    event, (queries, *rest) = next(iter(value['annotation'].items()))
+    value['annotation'][event] = ([*queries, ['more']], *rest)
+
+  _change(root / 'evve.pickle', change)
+  with pytest.raises(bad_file.BadFile, match='expected video ids as strings'):
+    _read(root, evve, 'all')
 
 
 class _Evil:

@@ -129,9 +129,11 @@ def test_groups_and_links_are_no_videos(tmp_path):
       regions.scan(path, ['good', name])
 
 
-@pytest.mark.parametrize('bad', [np.nan, np.inf])
-def test_nan_is_found_when_read(tmp_path, bad):
-  value = _some(5, 4, 5)
+@pytest.mark.parametrize(
+  ('bad', 'dtype'), [(np.nan, 'f4'), (np.inf, 'f4'), (1e300, 'f8')]
+)
+def test_nan_is_found_when_read(tmp_path, bad, dtype):
+  value = _some(5, 4, 5, dtype=dtype)
   value[3, 1, 2] = bad
   path = _write(tmp_path, odd=value, good=_some(2, 4, 5))
   file = _open(path, ['odd', 'good'])

@@ -97,7 +97,7 @@ def build(
   Raises:
     bad_file.BadFile: something that is no id, an unknown protocol or label, no
       query, no video, a query without labels, with two labels for one video, or
-      of no event or two.
+      of no event or two, or an unlabelled video outside of the database.
   """
   if not isinstance(protocol, str) or protocol not in LABELS:
     raise bad_file.BadFile(
@@ -224,6 +224,11 @@ def _check_candidates(found, where):
         f'{where}: query {query!r} has {both[0]!r} with label 1 and with label '
         '0, expected one of them. Take one line out.'
       )
+  if alone := sorted(set(found.unlabelled) - set(found.database)):
+    raise bad_file.BadFile(
+      f'{where}: unlabelled has {alone[0]!r}, which is not in the database '
+      f'({len(alone)} such); expected all of them there. Put them on both.'
+    )
 
 
 def _shown(value: Any) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads the annotations that HAP-VR has in its folder `data`, and our own."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sized
 import pathlib
 from typing import Any
 
@@ -58,9 +58,9 @@ def _fivr(path, split, easy):
   labels = _dict(found['annotation'], path, "'annotation'", ())
   counts = {
     label: sum(
-      len(own.get(label, ()))
+      len(own[label])
       for own in labels.values()
-      if isinstance(own, Mapping)
+      if isinstance(own, Mapping) and isinstance(own.get(label), Sized)
     )
     for label in _OLDER
   }
@@ -99,7 +99,8 @@ def _evve(path):
       )
     events[event] = sets[0]
     if isinstance(sets[0], (set, frozenset, list, tuple)):
-      labels.update({query: {'P': sets[1]} for query in sets[0]})
+      ids = [query for query in sets[0] if isinstance(query, str)]
+      labels.update({query: {'P': sets[1]} for query in ids})
   return annotations_lib.build(
     str(path),
     protocol='evve',

@@ -123,6 +123,8 @@ class File:
       item = hdf5_files.dataset(self._opened(), name, self.path)
       t, r, d = _shape(item, name, self.path)
       found = _numbers(item, self.path).reshape(t, r, d)
+      with np.errstate(over='ignore'):  # Such numbers are found below.
+        found = found.astype(np.float32, copy=False)
     except (OSError, RuntimeError) as error:
       raise bad_file.BadFile(
         f'{self.path}: video {name!r} cannot be read ({str(error)[:200]}). '
@@ -142,7 +144,7 @@ class File:
         'counts as missing.'
       )
     wanted = (t, self.shapes.regions, d)
-    return np.ascontiguousarray(np.broadcast_to(found, wanted), np.float32)
+    return np.ascontiguousarray(np.broadcast_to(found, wanted))
 
   def _opened(self):
     local = self._local

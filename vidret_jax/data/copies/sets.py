@@ -39,8 +39,8 @@ def make(
       made of it.
     precision: of records, 'float16' or 'float32'.
     empty: a video of no frames is an 'error', or 'missing'.
-    min_frames: shorter videos are repeated, see `views.repeated`; 8 as upstream
-      for features, 4 as upstream for videos and as few as the network takes.
+    min_frames: shorter videos are repeated, see `views.repeated`; 8 as HAP-VR
+      for features, 4 as S2VS and DnS, and as few as the network takes.
     root: folder of the published files; `<data folder>/<folder of the
       collection>` by default, the data folder being VIDRET_DATA_DIR or `data`.
     paths: key -> file, relative to it, where it is not the usual one.

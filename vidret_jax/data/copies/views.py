@@ -119,8 +119,9 @@ class View:
 def repeated(frames: int, minimum: int) -> int:
   """Frames of a video that is doubled until it has enough.
 
-  `HDF5DatasetGenerator` of S2VS and HAP-VR joins a video with itself along time
-  while it is shorter than 8 frames: 1 becomes 8, 3 becomes 12, 5 becomes 10.
+  `HDF5DatasetGenerator` of HAP-VR joins a video with itself along time while it
+  is shorter than 8 frames, that of S2VS and DnS than 4: with 8, 1 becomes 8, 3
+  becomes 12, 5 becomes 10.
 
   Args:
     frames: 0 stays 0.
