@@ -2,6 +2,7 @@
 """A small real run of HAP-VR, and a folder of videos with copies."""
 
 import pathlib
+import shutil
 
 import av
 import jax
@@ -12,6 +13,8 @@ from tests.data.frames import pictures
 from vidret_jax import config_lib as cl
 from vidret_jax import sharding
 from vidret_jax.convert import hap_vr, hap_vr_parts, rules
+from vidret_jax.search import index as index_lib
+from vidret_jax.tools import copies
 from vidret_jax.train import ckpt, defaults, optim, workdir
 from vidret_jax.train import state as state_lib
 
@@ -129,3 +132,30 @@ def videos(folder):
   (folder / 'broken.mp4').write_bytes(b'\0\0\0\x18ftypmp42 and no more')
   (folder / 'empty.avi').touch()
   return folder
+
+
+def indexed(folder):
+  """(folder of `run`, `films` and `index`, config, variables, arguments)."""
+  c, variables = make(folder / 'run')
+  videos(folder / 'films')
+  args = [
+    *('index', '--run', str(folder / 'run')),
+    *('--videos', str(folder / 'films'), '--out', str(folder / 'index')),
+    *('--dtype', 'float32', '--batch_size', '2'),
+  ]
+  assert copies.main(args) == 0
+  return folder, c, variables, args
+
+
+def copied(made, tmp_path):
+  """Of `indexed`, an index and a folder to change; arguments to go on."""
+  folder = made[0]
+  shutil.copytree(folder / 'index', tmp_path / 'index')
+  shutil.copytree(folder / 'films', tmp_path / 'films')
+  opened = index_lib.Index.load(tmp_path / 'index')
+  opened.note(videos=str(tmp_path / 'films'))
+  opened.close()
+  return [
+    *('index', '--run', str(folder / 'run')),
+    *('--videos', str(tmp_path / 'films'), '--out', str(tmp_path / 'index')),
+  ]

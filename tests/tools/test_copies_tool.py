@@ -16,8 +16,15 @@ from tests.evaluators import page_reader
 from tests.tools import copies_run
 from vidret_jax.convert import hap_vr, hap_vr_parts
 from vidret_jax.data.copies import video_frames
+from vidret_jax.evaluators import base
 from vidret_jax.search import index as index_lib
-from vidret_jax.tools import copies, copies_finder, copies_index, copy_groups
+from vidret_jax.tools import (
+  copies,
+  copies_fill,
+  copies_finder,
+  copies_index,
+  copy_groups,
+)
 
 FILM, DARKER, PART = 'a/film.mp4', 'a/darker.mkv', 'part of <film>.mp4'
 
@@ -25,16 +32,7 @@ FILM, DARKER, PART = 'a/film.mp4', 'a/darker.mkv', 'part of <film>.mp4'
 @pytest.fixture(scope='module')
 def made(tmp_path_factory):
   """A run, a folder of videos, its index, and the arguments that made it."""
-  folder = tmp_path_factory.mktemp('made')
-  config, variables = copies_run.make(folder / 'run')
-  copies_run.videos(folder / 'films')
-  args = [
-    *('index', '--run', str(folder / 'run')),
-    *('--videos', str(folder / 'films'), '--out', str(folder / 'index')),
-    *('--dtype', 'float32', '--batch_size', '2'),
-  ]
-  assert copies.main(args) == 0
-  return folder, config, variables, args
+  return copies_run.indexed(tmp_path_factory.mktemp('made'))
 
 
 @pytest.fixture(scope='module')
@@ -75,20 +73,6 @@ def score(q, v):
   return float(sim.max(1).mean())
 
 
-def copied(made, tmp_path):
-  """An index and a folder of videos to change; arguments to go on."""
-  folder = made[0]
-  shutil.copytree(folder / 'index', tmp_path / 'index')
-  shutil.copytree(folder / 'films', tmp_path / 'films')
-  opened = index_lib.Index.load(tmp_path / 'index')
-  opened.note(videos=str(tmp_path / 'films'))
-  opened.close()
-  return [
-    *('index', '--run', str(folder / 'run')),
-    *('--videos', str(tmp_path / 'films'), '--out', str(tmp_path / 'index')),
-  ]
-
-
 def test_pieces_make_up_the_videos(finder, whole):
   videos = finder.videos()
   assert set(videos.ids) == set(copies_run.FILMS)
@@ -98,7 +82,7 @@ def test_pieces_make_up_the_videos(finder, whole):
     got = videos.read(videos.ids.index(name))
     assert got.shape == (lengths[name], 9, copies_run.DIM)
     np.testing.assert_allclose(got, whole[name], atol=2e-5)
-  assert f'{FILM}#32:40/40' in finder.index.ids
+  assert any(x.startswith(f'{FILM}#32:40/40@') for x in finder.index.ids)
 
 
 def test_groups_are_those_of_the_scores(made, grouped, whole):
@@ -176,27 +160,6 @@ def test_short_lists_keep_the_nearest(finder, made):
   assert np.isfinite(scores[visited]).all()
 
 
-def test_a_second_run_adds_what_is_new(made, tmp_path, capsys):
-  args = copied(made, tmp_path)
-  copies_run.film(tmp_path / 'films' / 'new.mp4', range(100, 107))
-  (tmp_path / 'films' / FILM).unlink()
-  before = (tmp_path / 'index' / 'fine.rows').read_bytes()
-  assert copies.main(args) == 0
-  text = capsys.readouterr().out
-  assert '1 video added' in text and '8 in the index' in text
-  assert '1 of the index are no longer there' in text
-  assert '2 could not be read' in text
-  for name in ('broken.mp4', 'empty.avi'):
-    assert re.search(rf'^  {name}: \S', text, re.M)
-  after = (tmp_path / 'index' / 'fine.rows').read_bytes()
-  assert after.startswith(before) and len(after) > len(before)
-  (tmp_path / 'films').rename(tmp_path / 'moved')
-  args[4] = str(tmp_path / 'moved')
-  assert copies.main(args) == 0
-  finder = copies_finder.Finder(tmp_path / 'index')
-  assert finder.folder == str(tmp_path / 'moved')
-
-
 def test_an_interrupted_index_goes_on(made, tmp_path, monkeypatch, capsys):
   """Ctrl-C after the first videos; the end is as if it had not been."""
   add = index_lib.Index.add
@@ -205,7 +168,7 @@ def test_an_interrupted_index_goes_on(made, tmp_path, monkeypatch, capsys):
     add(self, *args)
     raise KeyboardInterrupt
 
-  monkeypatch.setattr(copies_finder, '_ROWS', 3)
+  monkeypatch.setattr(copies_fill, '_ROWS', 3)
   monkeypatch.setattr(index_lib.Index, 'add', add_and_stop)
   args = list(made[3])
   args[6] = str(tmp_path / 'i')
@@ -293,7 +256,7 @@ def test_errors_are_one_line(made, tmp_path, capsys, change, message):
 
 
 def test_damage_is_told(made, tmp_path, capsys):
-  copied(made, tmp_path)
+  copies_run.copied(made, tmp_path)
   line = ['groups', '--index', str(tmp_path / 'index')]
   path = tmp_path / 'index' / 'fine.rows'
   data = bytearray(path.read_bytes())
@@ -315,18 +278,79 @@ def test_an_index_of_something_else_is_refused(tmp_path):
   emb = dict(vector=np.ones((1, 4)), regions=np.ones((1, 2, 9, 4)))
   index.add(['film.mp4'], emb)
   with pytest.raises(index_lib.BadIndex, match='no piece of a video'):
-    copies_index.Videos(index)
-  index.add(['film.mp4#0:2/5'], emb)
+    copies_index.contents(index)
+  index.add(['film.mp4#0:2/5@1.2'], emb)
   index.ids.pop(0)
+  pieces = copies_index.present(index, None).pieces
   with pytest.raises(index_lib.BadIndex, match='2 of 5 frames'):
-    copies_index.Videos(index)
+    copies_index.Videos(index, pieces)
   index.close()
 
 
-def test_names_of_pieces_tell_the_video():
-  names = copies_index.row_names('a#1:2/3\n.mp4', [32, 32, 5])
-  assert names[1:] == ['a#1:2/3\n.mp4#32:64/69', 'a#1:2/3\n.mp4#64:69/69']
-  assert {copies_index.video_of(x) for x in names} == {'a#1:2/3\n.mp4'}
+def test_a_long_search_shows_how_far_it_is(finder, monkeypatch):
+  seen = []
+
+  def watch(steps, total, text):
+    seen.append((text, total))
+    yield from steps
+
+  monkeypatch.setattr(base, 'progress', watch)
+  finder.all_pairs(0)
+  assert seen and all(total > 0 for _, total in seen)
+
+
+def test_json_can_go_to_another_program(made, capsys):
+  clip = str(made[0] / 'films' / PART)
+  line = ['query', '--index', str(made[0] / 'index'), clip, '--json', '-']
+  assert copies.main(line) == 0
+  printed = capsys.readouterr()
+  assert list(json.loads(printed.out)) == [clip]
+  assert 'score' in printed.err
+  line = ['groups', '--index', str(made[0] / 'index'), '--json', '-']
+  assert copies.main(line) == 0
+  assert set(json.loads(capsys.readouterr().out)['scores']) == set(
+    copies_run.FILMS
+  )
+
+
+def test_what_cannot_be_written_ends_before_the_search(
+  made, tmp_path, capsys, monkeypatch
+):
+  monkeypatch.setattr(copies_finder, 'Finder', None)
+  line = ['groups', '--index', str(made[0] / 'index')]
+  (tmp_path / 'file').touch()
+  for option in ('--html', '--json'):
+    for name, why in (('', 'is no file'), ('file/x', 'file')):
+      path = str(tmp_path / name)
+      assert copies.main([*line, option, path]) == 1
+      assert why in capsys.readouterr().err
+  os.mkfifo(tmp_path / 'pipe')
+  assert copies.main([*line, '--json', str(tmp_path / 'pipe')]) == 1
+
+
+@pytest.mark.parametrize(
+  'more',
+  [
+    ['groups', '--threshold', 'nan'],
+    ['groups', '--shortlist', '-1'],
+    ['query', 'clip.mp4', '--top', '0'],
+    ['index', '--run', 'x', '--videos', 'x', '--out', 'x', '--batch_size', '0'],
+  ],
+)
+def test_bad_numbers(more, capsys):
+  where = [] if more[0] == 'index' else ['--index', 'x']
+  with pytest.raises(SystemExit):
+    copies.main([*more, *where])
+  assert 'expected' in capsys.readouterr().err
+
+
+def test_ctrl_c_is_no_traceback(made, monkeypatch, capsys):
+  def stop(*_, **__):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(copies_finder.Finder, 'all_pairs', stop)
+  assert copies.main(['groups', '--index', str(made[0] / 'index')]) == 130
+  assert 'stopped' in capsys.readouterr().err
 
 
 class TestGroups:

@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -174,6 +175,19 @@ def test_names(tmp_path):
     pass
   found, bad = video_names.named(tmp_path)
   assert len(found) == 2 and list(bad) == [r"'\udcff.mp4'"]
+
+
+def test_frames_of_different_ways_are_not_mixed(root, tmp_path, capsys):
+  out = tmp_path / 'frames'
+  assert tool.main(frames(root, out)) == 0
+  before = sorted(out.iterdir())
+  # By another name every video would be there twice.
+  assert tool.main(frames(root, out, '--names', 'path')) == 1
+  assert "names: 'stem' before, 'path' now" in capsys.readouterr().err
+  shutil.rmtree(out / '.extract')
+  assert tool.main(frames(root, out, '--fps', '2')) == 1
+  assert 'nothing says how' in capsys.readouterr().err
+  assert sorted(out.iterdir()) == [x for x in before if x.name != '.extract']
 
 
 def test_nothing_can_be_read(root, tmp_path, capsys):

@@ -15,7 +15,8 @@ finished adds what is new. Videos that cannot be read are listed and left out.
 A score is between -1 and 1, or what the network gives. `groups` joins videos
 whose score reaches --threshold, also by way of others; `query` lists videos of
 the index by how well the clip is found in them. Both write JSON, {query:
-{video: score}}, and a page on which the videos play.
+{video: score}}, and a page on which the videos play. What is no longer in the
+folder, or has changed since it was looked at, is left out.
 """
 
 import os
@@ -33,7 +34,10 @@ from vidret_jax.data import folder as folder_lib
 from vidret_jax.evaluators.report import markup, static_page
 from vidret_jax.tools import (
   copies_args,
+  copies_fill,
   copies_finder,
+  copies_index,
+  copies_json,
   copies_page,
   copy_groups,
 )
@@ -54,11 +58,18 @@ def main(argv=None):
     args.config and args.weights
   ):
     parser.error('give --run, or both --config and --weights')
-  out = Console(width=None if sys.stdout.isatty() else 100)
+  # What programs read is not to be mixed with what people do.
+  piped = args.task != 'index' and args.json in copies_args.STDOUT
+  stream = sys.stderr if piped else sys.stdout
+  out = Console(file=stream, width=None if stream.isatty() else 100)
   try:
     if args.task == 'index':
       return _index(args, overrides, out)
+    copies_args.check_outputs(args)
     return dict(groups=_groups, query=_query)[args.task](args, overrides, out)
+  except KeyboardInterrupt:
+    print('copies: stopped', file=sys.stderr)
+    return 130
   except (ValueError, OSError, ckpt.CheckpointError) as error:
     print(f'copies: {error}', file=sys.stderr)
     return 1
@@ -81,10 +92,10 @@ def _index(args, overrides, out):
     parts=dict(resnet=args.resnet, pca=args.pca),
     frames=frames,
   )
-  index = copies_finder.open_index(args.out, trained, args.videos, args.dtype)
+  index = copies_fill.open_index(args.out, trained, args.videos, args.dtype)
   try:
-    before, began = len(index), time.monotonic()
-    status, unreadable, added = copies_finder.fill(
+    before, began = copies_index.contents(index), time.monotonic()
+    status, unreadable, added = copies_fill.fill(
       index,
       trained,
       args.videos,
@@ -94,19 +105,21 @@ def _index(args, overrides, out):
       console=Console(stderr=True),
     )
     seconds = time.monotonic() - began
-    known = copies_finder.names_of(index)
-    each = f', {seconds / added:.2f} s each' if added else ''
+    each = f', {seconds / len(added):.2f} s each' if added else ''
     out.print(
-      f'{copies_page.many(added, "video", "videos")} added{each}; '
-      f'{len(known):,} in the index, '
-      f'{copies_page.size(copies_finder.folder_bytes(index))} in {args.out}',
+      f'{_videos(len(added))} added{each}; '
+      f'{len(copies_index.contents(index)):,} in the index, '
+      f'{copies_page.size(copies_fill.folder_bytes(index))} in {args.out}',
       **_PLAIN,
     )
     index_tool.tell_unreadable(unreadable, out)
-    gone = len(known - set(names))
-    if gone:
-      out.print(f'{gone:,} of the index are no longer there', **_PLAIN)
-    if len(index) == before == 0 and not status:
+    again = sum(name in before for name in added)
+    if again:
+      out.print(f'{_videos(again)} had changed, looked at again', **_PLAIN)
+    absent = _absent(copies_index.present(index, args.videos))
+    if absent:
+      out.print(absent, **_PLAIN)
+    if not len(index) and not status:
       print('copies: no video could be read', file=sys.stderr)
       status = 1
   finally:
@@ -116,11 +129,33 @@ def _index(args, overrides, out):
   return status
 
 
+def _absent(present, kept=False):
+  """Which videos of the index are not searched, in words."""
+  out = []
+  if present.gone:
+    out.append(
+      f'{_videos(len(present.gone))} of the index no longer in the folder, '
+      + ('searched all the same' if kept else 'left out of answers')
+    )
+  if present.changed:
+    out.append(
+      f'{_videos(len(present.changed))} changed since, left out until '
+      'tools.copies index has looked again'
+    )
+  if present.links:
+    out.append(f'{_videos(len(present.links))} by further names, left out')
+  return '; '.join(out)
+
+
+def _videos(count):
+  return copies_page.many(count, 'video', 'videos')
+
+
 # --------------------------------------------------------------------- groups
 
 
 def _groups(args, overrides, out):
-  finder = _open(args, overrides)
+  finder, absent = _open(args, overrides, out)
   began = time.monotonic()
   videos, scores, visited = finder.all_pairs(args.shortlist, args.work_folder)
   found = copy_groups.pairs(scores, visited, args.both)
@@ -148,10 +183,10 @@ def _groups(args, overrides, out):
   out.print('  '.join(f'{k} {v}' for k, v in facts), **_PLAIN)
   out.print(table)
   for number, group in enumerate(groups[:20], 1):
-    first = markup.clean(videos.ids[group[0].number])
+    first = _name(videos.ids[group[0].number])
     out.print(f'{number:>4}  {first}', **_PLAIN)
     for m in group[1:]:
-      name = markup.clean(videos.ids[m.number])
+      name = _name(videos.ids[m.number])
       out.print(f'      {m.score:.3f}  {name}', **_PLAIN)
   if len(groups) > 20:
     out.print(f'      and {len(groups) - 20:,} further groups', **_PLAIN)
@@ -159,14 +194,16 @@ def _groups(args, overrides, out):
     content = dict(
       threshold=args.threshold,
       both=args.both,
-      groups=[[_member(m, videos.ids) for m in group] for group in groups],
-      scores=_by_query(videos.ids, scores, visited),
+      groups=[
+        [copies_json.member(m, videos.ids) for m in group] for group in groups
+      ],
+      scores=copies_json.by_query(videos.ids, scores, visited),
     )
     _write_json(args.json, content, out)
   if args.html:
     page = pathlib.Path(args.html)
     shown = _shown(args, page, finder, videos)
-    notes = [_meaning(args.threshold, args.both)]
+    notes = [_meaning(args.threshold, args.both), absent]
     if visited is not None:
       notes.append(
         f'Each video was compared with the {args.shortlist:,} that the coarse '
@@ -186,30 +223,6 @@ def _range(scores):
   return f'{low:.2f} to {high:.2f}, half of them below {middle:.2f}'
 
 
-def _member(m, names):
-  return dict(
-    video=names[m.number],
-    score=m.score,
-    as_query=m.back,
-    as_target=m.forth,
-    through=None if m.through is None else names[m.through],
-  )
-
-
-def _by_query(names, scores, visited):
-  """{query: {video: score}} of what was compared, without a video itself."""
-  there = ~np.isnan(scores)
-  if visited is not None:
-    there &= visited
-  np.fill_diagonal(there, False)
-  out = {}
-  for query, row in enumerate(there):
-    order = np.flatnonzero(row)
-    order = order[np.argsort(-scores[query, order], kind='stable')]
-    out[names[query]] = {names[i]: float(scores[query, i]) for i in order}
-  return out
-
-
 def _meaning(threshold, both):
   way = 'The score of a pair is the mean of both directions'
   if both == 'max':
@@ -225,17 +238,15 @@ def _meaning(threshold, both):
 
 
 def _query(args, overrides, out):
-  if args.top < 1:
-    raise ValueError('--top must be at least 1')
   missing = [clip for clip in args.files if not os.path.isfile(clip)]
   if missing:
     raise FileNotFoundError(f'{missing[0]}: no such file')
-  finder = _open(args, overrides)
+  finder, absent = _open(args, overrides, out)
   began = time.monotonic()
   answers, unreadable = finder.ask(args.files, args.top, args.shortlist)
   seconds = time.monotonic() - began
   for query, matches in answers:
-    out.print(markup.clean(query), **_PLAIN)
+    out.print(_name(query), **_PLAIN)
     table = Table(box=box.SIMPLE)
     table.add_column('rank', justify='right')
     table.add_column('video', overflow='fold')
@@ -243,7 +254,7 @@ def _query(args, overrides, out):
     table.add_column('')
     for rank, (name, score) in enumerate(matches, 1):
       copy = 'copy' if score >= args.threshold else ''
-      table.add_row(str(rank), Text(markup.clean(name)), f'{score:.3f}', copy)
+      table.add_row(str(rank), Text(_name(name)), f'{score:.3f}', copy)
     out.print(table)
     if not matches:
       out.print('the index holds no other video', **_PLAIN)
@@ -263,7 +274,8 @@ def _query(args, overrides, out):
     notes = [
       'The score says how well the clip is found in a video: 1 is a copy for '
       f'the network, -1 nothing in common. From {args.threshold:g} on a video '
-      'is called a copy.'
+      'is called a copy.',
+      absent,
     ]
     copies_page.answers(
       page,
@@ -280,15 +292,27 @@ def _query(args, overrides, out):
 # --------------------------------------------------------------------- shared
 
 
-def _open(args, overrides):
-  return copies_finder.Finder(
+def _open(args, overrides, out):
+  """(index with its network, what a reader must know of absent videos)."""
+  finder = copies_finder.Finder(
     args.index,
     weights=args.weights,
     select=args.select,
     videos=args.videos,
     parts=dict(resnet=args.resnet, pca=args.pca),
     overrides=overrides,
+    gone=args.gone,
   )
+  absent = _absent(finder.present, args.gone)
+  if not os.path.isdir(finder.folder or ''):
+    absent = (
+      f'the folder of the videos, {_name(finder.folder)}, is not there: all of '
+      'the index is searched, and no clip is shown; say with --videos where it '
+      'is'
+    )
+  if absent:
+    out.print(absent, **_PLAIN)
+  return finder, absent
 
 
 def _shown(args, page, finder, videos):
@@ -297,15 +321,21 @@ def _shown(args, page, finder, videos):
     page,
     args.clips,
     lambda name: folder_lib.path(finder.folder, name),
-    lambda name: lengths[name] / finder.trained.frames.fps,
+    lambda name: finder.seconds(name, lengths[name]),
   )
 
 
 def _write_json(path, content, out):
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  static_page.write_json(path, content)
+  if path in copies_args.STDOUT:
+    print(static_page.as_json(content))
+    return
+  static_page.write_json(pathlib.Path(path), content)
   out.print(f'scores: {path}', **_PLAIN)
+
+
+def _name(text):
+  """A name on one line of a terminal."""
+  return markup.clean(text).replace('\n', '\ufffd')
 
 
 def _changes(argument):

@@ -2,11 +2,15 @@
 """What the commands of `tools.copies` take."""
 
 import argparse
+import math
+import os
+import pathlib
 
 from vidret_jax.search import row_layout
 from vidret_jax.tools import copies_page, copy_groups
 
 THRESHOLD = 0.5  # Three quarters of the way from -1 to 1.
+STDOUT = ('-', '/dev/stdout')  # As a file for JSON.
 
 
 def parser(about: str) -> argparse.ArgumentParser:
@@ -25,8 +29,10 @@ def parser(about: str) -> argparse.ArgumentParser:
   made.add_argument('--fps', type=float, help='frames a second to look at')
   made.add_argument('--resize', type=int, help='shorter side, pixels')
   made.add_argument('--crop', type=int, help='square of its middle, pixels')
-  made.add_argument('--batch_size', type=int, default=4, help='times 32 frames')
-  made.add_argument('--threads', type=int, help='that decode videos')
+  made.add_argument(
+    '--batch_size', type=_positive, default=4, help='times 32 frames'
+  )
+  made.add_argument('--threads', type=_positive, help='that decode videos')
   made.add_argument(
     '--dtype',
     choices=('float32', *row_layout.HALVES),
@@ -37,7 +43,7 @@ def parser(about: str) -> argparse.ArgumentParser:
   some = tasks.add_parser('groups', help='groups of copies in the folder')
   some.add_argument(
     '--shortlist',
-    type=int,
+    type=_count,
     default=100,
     help='videos that each one is compared with, by the coarse score; 0: all',
   )
@@ -53,10 +59,10 @@ def parser(about: str) -> argparse.ArgumentParser:
   _asked(some, 'groups.json')
   one = tasks.add_parser('query', help='copies of clips')
   one.add_argument('files', nargs='+', metavar='CLIP', help='video files')
-  one.add_argument('--top', type=int, default=10, help='videos to show')
+  one.add_argument('--top', type=_positive, default=10, help='videos to show')
   one.add_argument(
     '--shortlist',
-    type=int,
+    type=_count,
     default=100,
     help='videos that the network compares, by the coarse score; 0: all',
   )
@@ -73,11 +79,11 @@ def _asked(parser, name):
   parser.add_argument('--index', required=True, help='made by copies index')
   parser.add_argument(
     '--threshold',
-    type=float,
+    type=_finite,
     default=THRESHOLD,
     help='score from which videos count as copies (default: %(default)s)',
   )
-  parser.add_argument('--json', help=f'file to write, as {name}')
+  parser.add_argument('--json', help=f'file to write, as {name}; -: stdout')
   parser.add_argument('--html', help='FILE.html to write')
   parser.add_argument(
     '--run', '--weights', dest='weights', help='where the weights are now'
@@ -85,9 +91,53 @@ def _asked(parser, name):
   parser.add_argument('--select', choices=('best', 'last'))
   parser.add_argument('--videos', help='where the videos are now')
   parser.add_argument(
+    '--gone',
+    action='store_true',
+    help='search also videos that are no longer in the folder',
+  )
+  parser.add_argument(
     '--clips',
     choices=copies_page.CLIPS,
     default='link',
     help='how the page gets at videos',
   )
   _frozen(parser)
+
+
+def check_outputs(args: argparse.Namespace) -> None:
+  """Makes the folders of what is to be written, before minutes of work.
+
+  Raises:
+    OSError: it cannot be written.
+  """
+  for name in (args.json, args.html):
+    if not name or name in STDOUT:
+      continue
+    path = pathlib.Path(name)
+    # A device would be replaced by a file, not written to.
+    if path.exists() and not path.is_file():
+      raise FileExistsError(f'{name} is no file; name another one.')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+      raise PermissionError(f'{name}: its folder cannot be written to.')
+
+
+def _count(text):
+  number = int(text)
+  if number < 0:
+    raise argparse.ArgumentTypeError(f'{text}: expected 0 or more')
+  return number
+
+
+def _positive(text):
+  number = int(text)
+  if number < 1:
+    raise argparse.ArgumentTypeError(f'{text}: expected 1 or more')
+  return number
+
+
+def _finite(text):
+  number = float(text)
+  if not math.isfinite(number):
+    raise argparse.ArgumentTypeError(f'{text}: expected a number')
+  return number

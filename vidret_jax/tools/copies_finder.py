@@ -2,27 +2,22 @@
 """An index of videos with the network that it is searched with."""
 
 from collections.abc import Mapping, Sequence
+import copy
 import os
 import pathlib
-import tempfile
-import time
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
-from vidret_jax import config_lib as cl
 from vidret_jax.data import folder as folder_lib
+from vidret_jax.data.frames import video as video_lib
+from vidret_jax.evaluators import base
 from vidret_jax.search import copies as copies_lib
 from vidret_jax.search import copy_plan, memory
 from vidret_jax.search import index as index_lib
 from vidret_jax.tools import copies_eyes, copies_index, copies_model
-from vidret_jax.tools import index as index_tool
 from vidret_jax.tools import trained as trained_lib
 from vidret_jax.train import defaults
-
-_ROWS = 128  # That wait to be written, and ...
-_SECONDS = 20.0  # ... how long they wait at most.
 
 
 def read(
@@ -40,122 +35,6 @@ def read(
   return trained
 
 
-def open_index(
-  out: str | os.PathLike,
-  trained: copies_model.Trained,
-  videos: str,
-  dtype: str,
-) -> index_lib.Index:
-  """The index in `out`, or a new one.
-
-  Raises:
-    BadIndex: it is damaged, or of another frozen network or folder.
-    FileExistsError: `out` holds something else.
-  """
-  videos = str(pathlib.Path(videos).absolute())
-  made = dict(recipe=trained.recipe, fingerprint=trained.fingerprint)
-  index = index_tool.reopen(out, videos, **made)
-  if index is not None:
-    return index
-  with tempfile.TemporaryDirectory(prefix='vidret_index_') as folder:
-    config = pathlib.Path(folder) / 'config.json'
-    cl.save(trained.config, str(config))
-    return index_lib.Index.create(
-      out,
-      coarse=trained.model.COARSE,
-      dtype=dtype,
-      about=dict(
-        videos=videos,
-        weights=trained.source,
-        select=trained.select,
-        parts=trained.parts,
-      ),
-      files={'config.json': config},
-      **made,
-    )
-
-
-def names_of(index: index_lib.Index) -> set[str]:
-  """Videos of an index."""
-  return {copies_index.video_of(row) for row in index.ids}
-
-
-def folder_bytes(index: index_lib.Index) -> int:
-  """Size of an index."""
-  return sum(p.stat().st_size for p in index.folder.iterdir())
-
-
-def fill(
-  index: index_lib.Index,
-  trained: copies_model.Trained,
-  root: str,
-  names: Sequence[str],
-  *,
-  batch_size: int,
-  threads: int | None,
-  console: Console,
-) -> tuple[int, dict[str, str], int]:
-  """Adds the videos that an index lacks, below a bar.
-
-  Returns:
-    (exit status: 130 if it was stopped, {video: why it cannot be read},
-    how many were added).
-  """
-  known = names_of(index)
-  files = {
-    name: os.path.join(root, name) for name in names if name not in known
-  }
-  pieces = copies_eyes.Pieces(
-    files, trained.frames, piece=trained.recipe['piece'], num_threads=threads
-  )
-  waiting = _Waiting(index)
-  status = 0
-  with index_tool.progress(console) as bar:
-    task = bar.add_task('looking at videos', total=len(files), bad='')
-
-    def look(_):
-      bad = len(pieces.unreadable)
-      bar.update(task, advance=1, bad=f'{bad} unreadable' * bool(bad))
-
-    try:
-      for name, emb in copies_eyes.encode(
-        trained.eyes, trained.mesh, trained.variables, pieces, batch_size, look
-      ):
-        waiting.add(name, emb)
-      waiting.write()
-    except KeyboardInterrupt:
-      status = 130
-  return status, dict(pieces.unreadable), waiting.written
-
-
-class _Waiting:
-  """Rows of whole videos, written some at a time."""
-
-  def __init__(self, index):
-    self.written = 0
-    self._index, self._since = index, time.monotonic()
-    self._ids, self._rows, self._videos = [], [], 0
-
-  def add(self, name, emb):
-    self._ids += copies_index.row_names(name, emb['length'].tolist())
-    self._rows.append(emb)
-    self._videos += 1
-    late = time.monotonic() - self._since > _SECONDS
-    if len(self._ids) >= _ROWS or late:
-      self.write()
-
-  def write(self):
-    if self._ids:
-      emb = {
-        key: np.concatenate([rows[key] for rows in self._rows])
-        for key in self._rows[0]
-      }
-      self._index.add(self._ids, emb)
-      self.written += self._videos
-    self._since = time.monotonic()
-    self._ids, self._rows, self._videos = [], [], 0
-
-
 class Finder:
   """An index with its network.
 
@@ -163,6 +42,7 @@ class Finder:
     index: of the videos.
     trained: the network.
     folder: of the videos, where they are now; None: unknown.
+    present: which videos are searched.
   """
 
   def __init__(
@@ -174,6 +54,7 @@ class Finder:
     videos: str | None = None,
     parts: Mapping[str, str | None] | None = None,
     overrides: Sequence[str] = (),
+    gone: bool = False,
   ):
     """Opens an index and loads its network.
 
@@ -184,11 +65,20 @@ class Finder:
       videos: folder of the videos; default: where they were then.
       parts: files of frozen weights; default: where they were then.
       overrides: 'key=value' of the config.
+      gone: whether to search also what is no longer in the folder.
 
     Raises:
       BadIndex: it is damaged, or the frozen network is another one.
-      FileNotFoundError: no index, or no weights where they were.
+      FileNotFoundError: no index, no such folder, or no weights where they
+        were.
     """
+    if not os.path.isfile(os.path.join(folder, 'index.json')):
+      raise FileNotFoundError(
+        f'{folder} is no index. Make one with '
+        'python -m vidret_jax.tools.copies index'
+      )
+    if videos and not os.path.isdir(videos):
+      raise FileNotFoundError(f'{videos}: no such folder')
     self.index = index_lib.Index.load(folder)
     about = self.index.about
     moved = weights
@@ -218,10 +108,11 @@ class Finder:
       recipe=self.trained.recipe, fingerprint=self.trained.fingerprint
     )
     self.folder = videos or about.get('videos')
+    self.present = copies_index.present(self.index, self.folder, gone)
 
   def videos(self) -> copies_index.Videos:
-    """All videos of the index."""
-    return copies_index.Videos(self.index)
+    """All videos that are searched."""
+    return copies_index.Videos(self.index, self.present.pieces)
 
   def worth(self, videos: copies_index.Videos) -> list[tuple[int, int]]:
     """(frames, bytes) of videos: which of two copies one would keep."""
@@ -230,6 +121,20 @@ class Finder:
       file = folder_lib.path(self.folder, name)
       out.append((length, 0 if file is None else os.path.getsize(file)))
     return out
+
+  def seconds(self, name: str, frames: int) -> float:
+    """How long a video of so many frames in the index is, about."""
+    f = self.trained.frames
+    file = folder_lib.path(self.folder, name)
+    # A short one was repeated, so its frames do not tell.
+    if file is not None and frames < 2 * f.min_frames:
+      try:
+        with video_lib.opened(pathlib.Path(file)) as container:
+          if container.duration:
+            return min(container.duration / 1e6, frames / f.fps)
+      except (video_lib.UnreadableVideo, OSError):
+        pass  # It has changed since it was looked at.
+    return frames / f.fps
 
   def all_pairs(
     self, shortlist: int, folder: str | None = None
@@ -245,17 +150,21 @@ class Finder:
       (videos, float32 [n, n], bool [n, n] what was compared or None for all).
 
     Raises:
-      ValueError: the index has fewer than two videos.
+      ValueError: fewer than two videos can be searched.
     """
     videos = self.videos()
     n = len(videos)
     if n < 2:
       raise ValueError(
-        f'index {self.index.folder} has {n} video(s); groups need two.'
+        f'index {self.index.folder} has {n} video(s) to compare; groups need '
+        'two.'
       )
     # A video is on its own list.
     visit = min(1.0, (shortlist + 1) / n) if shortlist > 0 else 1.0
-    found = self._find(videos, videos, visit, folder)
+    # Scores that are kept are of these files, not of others of their names.
+    dated = copy.copy(videos)
+    dated.ids = videos.versions
+    found = self._find(dated, dated, visit, folder)
     return videos, found.scores, found.visited
 
   def ask(
@@ -287,19 +196,21 @@ class Finder:
       if not names:
         out.append((one[0], []))
         continue
-      videos = copies_index.Videos(self.index, names)
+      some = {name: self.present.pieces[name] for name in names}
+      videos = copies_index.Videos(self.index, some)
       scores = self._find(clip, videos, 1.0).scores[0]
       order = np.lexsort((np.arange(len(names)), -scores))[:top]
       out.append((one[0], [(names[i], float(scores[i])) for i in order]))
     return out, dict(pieces.unreadable)
 
   def _candidates(self, clip, vectors, top, shortlist) -> list[str]:
-    if not len(self.index):
+    if not self.present.pieces:
       return []
     count = max(shortlist, top) + 1 if shortlist > 0 else len(self.index)
     t = self.trained
     names = copies_index.shortlist(
-      self.index, t.model, t.mesh, t.variables, vectors, count
+      *(self.index, t.model, t.mesh, t.variables, vectors, count),
+      self.present.pieces,
     )
     names = [name for name in names if not self._same(clip, name)]
     return names[: count - 1] if shortlist > 0 else names
@@ -314,5 +225,7 @@ class Finder:
       visit=visit, storage=str(np.promote_types(queries.dtype, items.dtype))
     )
     return copies_lib.find(
-      t.model, t.mesh, t.variables, queries, items, options, folder=folder
+      *(t.model, t.mesh, t.variables, queries, items, options),
+      folder=folder,
+      watch=base.progress,
     )

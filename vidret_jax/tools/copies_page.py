@@ -86,7 +86,7 @@ def groups(
     names: of all videos.
     shown: makes cards.
     facts: (label, value) pairs.
-    notes: what a reader must know about the numbers.
+    notes: what a reader must know about the numbers; empty ones are left out.
   """
   body = [
     _group(number, members, names, shown)
@@ -113,7 +113,7 @@ def answers(
     shown: makes cards.
     threshold: from which score a match counts as a copy.
     facts: (label, value) pairs.
-    notes: what a reader must know about the numbers.
+    notes: what a reader must know about the numbers; empty ones are left out.
   """
   body = []
   for number, (query, matches) in enumerate(found, 1):
@@ -197,7 +197,7 @@ def _write(page, title, facts, notes, body):
   header = tag(
     'header',
     tag('h1', title),
-    [tag('p', text, cls='note') for text in notes],
+    [tag('p', text, cls='note') for text in notes if text],
     tag(
       'dl',
       [tag('div', tag('dt', k), tag('dd', v)) for k, v in facts],
@@ -219,8 +219,10 @@ def many(count: int, one: str, more: str) -> str:
 
 
 def length(seconds: float) -> str:
-  """'12 s', '3:07', '1:02:03'."""
+  """'0.5 s', '12 s', '3:07', '1:02:03'."""
   whole = round(seconds)
+  if seconds < 1:
+    return f'{seconds:.1f} s'
   if whole < 60:
     return f'{whole} s'
   minutes, rest = divmod(whole, 60)

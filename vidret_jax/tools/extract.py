@@ -168,7 +168,10 @@ def job_of(
   )
   if args.what == 'frames':
     return extract_jobs.Frames(
-      **common, shorter_side=args.shorter_side, quality=args.quality
+      **common,
+      shorter_side=args.shorter_side,
+      quality=args.quality,
+      names=args.names,
     )
   layout = args.layout or ('cache' if args.labels else 'flat')
   return extract_jobs.Regions(

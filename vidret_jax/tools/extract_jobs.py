@@ -55,6 +55,8 @@ class Frames:
     shorter_side: pixels that larger frames are shrunk to; None: none is.
     quality: of JPEG.
     threads: videos at a time; None: one per core.
+    names: rule by which videos were named; by two of them a video would be
+      there twice.
   """
 
   videos: str
@@ -63,18 +65,28 @@ class Frames:
   shorter_side: int | None = None
   quality: int = encode.QUALITY
   threads: int | None = None
+  names: str = 'stem'
 
   @contextlib.contextmanager
   def begun(self) -> Iterator[None]:
     """Makes the folder, or goes on in it.
 
     Raises:
-      ValueError: it was begun with other settings, or is in use.
+      ValueError: it was begun with other settings, nobody knows with which, or
+        is in use.
     """
     settings = dataclasses.asdict(self)
     for name in ('out', 'threads', 'videos'):
       settings.pop(name)
-    hidden = pathlib.Path(self.out, frame_folders.HIDDEN)
+    out = pathlib.Path(self.out)
+    hidden = out / frame_folders.HIDDEN
+    # A folder counts as a video that is done.
+    if out.is_dir() and not hidden.exists():
+      if any(path.is_dir() for path in out.iterdir()):
+        raise ValueError(
+          f'{out}: holds folders, and nothing says how their frames were made. '
+          'Name another folder.'
+        )
     with feature_parts.begun(hidden, settings):
       frame_folders.clean(self.out)
       for file in hidden.glob('unreadable-*.json'):

@@ -269,6 +269,11 @@ def test_clips_play_together_and_queries_are_sorted(tmp_path):
   page = copies_page.write(case.build(answers=1), tmp_path / 'page')
   with browser.Browser(program, tmp_path / 'profile') as chromium:
     chromium.open(pathlib.Path(page).resolve().as_uri())
+    # Of thousands of clips only those are read that can be seen.
+    chromium.wait("document.querySelector('video').preload === 'metadata'")
+    chromium.run("globalThis.all = [...document.querySelectorAll('video')]")
+    unread = chromium.run("all.filter(v => v.preload === 'none').length")
+    assert unread > chromium.run('all.length') / 2
     chromium.run("""
       globalThis.order = document.getElementById('order');
       order.value = 'worst';

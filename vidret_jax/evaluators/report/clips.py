@@ -83,6 +83,7 @@ def player(
   *,
   source: markup.Link | None = None,
   loop: bool = True,
+  later: bool = False,
 ) -> markup.Markup:
   """A clip that plays, or a box that says that there is none.
 
@@ -91,6 +92,8 @@ def player(
     name: of the clip, for those who cannot see it.
     source: what to play instead of the whole clip: a moment of it.
     loop: whether it begins again.
+    later: nothing is read before it plays, or a script of the page wants it: a
+      browser stands still over the beginnings of thousands of clips.
   """
   if link is None:
     return markup.tag('div', 'no video file', cls='video none')
@@ -101,7 +104,7 @@ def player(
     muted=True,
     loop=loop,
     playsinline=True,
-    preload='metadata',
+    preload='none' if later else 'metadata',
     cls='video',
     aria_label=f'clip {name}',
   )

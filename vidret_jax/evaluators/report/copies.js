@@ -1,5 +1,6 @@
 'use strict';
-// Plays the clips of a query together, and sorts queries.
+// Plays the clips of a query together, sorts queries, and has the beginnings of
+// those clips read that come into sight: there may be thousands.
 (() => {
   document.documentElement.classList.add('on');
   const playing = new Set();
@@ -21,6 +22,15 @@
       video.play().catch(() => {}); // No such file, or stopped at once.
     }
   }
+
+  const sight = new IntersectionObserver(entries => {
+    for (const entry of entries) {
+      if (!entry.isIntersecting) continue;
+      sight.unobserve(entry.target);
+      entry.target.preload = 'metadata';
+    }
+  }, {rootMargin: '400px'});
+  for (const video of document.querySelectorAll('video')) sight.observe(video);
 
   for (const button of document.querySelectorAll('.together')) {
     button.addEventListener('click', () => {

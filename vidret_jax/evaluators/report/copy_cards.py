@@ -102,7 +102,7 @@ def card(
       cls='line',
     ),
     tag('div', marks, cls='marks') if marks else None,
-    clips_lib.player(clips.place(key or name, file), name),
+    clips_lib.player(clips.place(key or name, file), name, later=True),
     tag('code', tag('bdi', name), cls='id'),
     tag('span', about, cls='without') if about else None,
     cls=f'card {kind}',

@@ -67,14 +67,18 @@ def write(path: pathlib.Path, text: str) -> None:
 def write_json(
   path: pathlib.Path, value: Any, without: Sequence[str] = ()
 ) -> None:
-  """Writes what a page shows for programs.
+  """Writes what a page shows for programs; see `as_json`."""
+  write(path, as_json(value, without))
+
+
+def as_json(value: Any, without: Sequence[str] = ()) -> str:
+  """What a page shows, as text for programs.
 
   Args:
-    path: of the file.
     value: mappings, sequences, data classes, numbers and text.
     without: fields of data classes to leave out.
   """
-  write(path, json.dumps(_plain(value, without), indent=1, allow_nan=False))
+  return json.dumps(_plain(value, without), indent=1, allow_nan=False)
 
 
 def _plain(value: Any, without: Sequence[str]) -> Any:
