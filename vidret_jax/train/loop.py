@@ -130,6 +130,8 @@ def train(config, workdir, profile=None):
     .compile()
   )
   logging.info('compiled the update in %.1f s', time.monotonic() - began)
+  # On CPUs processes give each other 30 s to join the first collective.
+  sharding.barrier('update compiled')
 
   # ------------------------------------------------------------------- Loop
   writer = writers.Writer(workdir, step, active=chief)
