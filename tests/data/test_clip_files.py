@@ -156,6 +156,9 @@ def test_whole_or_not_at_all(tmp_path):
     whole_files.write_json(path, {})
   with pytest.raises(FileExistsError):
     whole_files.write_json(tmp_path, {}, overwrite=True)
+  os.mkfifo(tmp_path / 'pipe')
+  with pytest.raises(FileExistsError, match='pipe'):
+    whole_files.write_json(tmp_path / 'pipe', {}, overwrite=True)
   whole_files.write_json(path, {'a': 1}, overwrite=True)
   assert path.read_text() == '{"a": 1}'
 

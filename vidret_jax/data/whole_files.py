@@ -36,10 +36,11 @@ def refuse_existing(
   """The path, if nothing or a file to be overwritten is there.
 
   Raises:
-    FileExistsError: something else is.
+    FileExistsError: something else is: a folder, or a device or pipe, which a
+      file of that name would replace.
   """
   path = pathlib.Path(path)
-  if path.is_dir() or (path.exists() and not overwrite):
+  if path.exists() and not (overwrite and path.is_file()):
     raise FileExistsError(
       f'{path}: is there already; name another file, or give --overwrite.'
     )

@@ -124,7 +124,8 @@ def huge(path):
 @pytest.mark.parametrize(
   'write, message',
   [
-    (lambda p: p.write_bytes(b''), 'no video that can be read'),
+    (lambda p: p.write_bytes(b''), 'is empty'),
+    (os.mkfifo, 'is no file'),  # Nothing waits for who might write into it.
     (lambda p: p.write_bytes(os.urandom(999)), 'no video that can be read'),
     (lambda p: p.write_text('hello'), 'no video that can be read'),
     (wrong_fourcc, 'unknown way'),

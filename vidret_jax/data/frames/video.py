@@ -20,7 +20,7 @@ from vidret_jax.data.frames import transform as transform_lib
 
 SUFFIXES = (
   *('.mp4', '.avi', '.mkv', '.webm', '.mov', '.m4v', '.mpg', '.mpeg'),
-  *('.flv', '.wmv', '.3gp', '.ts', '.ogv'),
+  *('.flv', '.wmv', '.3gp', '.ts', '.ogv', '.mts', '.m2ts', '.vob'),
 )
 MAX_FRAMES = 10_000_000  # Of a file; more are a damaged or hostile header.
 _LIMITS = {'max_pixels': str(transform_lib.MAX_PIXELS)}  # Of decoders.
@@ -97,6 +97,11 @@ def opened(path: pathlib.Path) -> Iterator[Any]:
   import av
 
   options = {'protocol_whitelist': 'file', 'format_whitelist': _CONTAINERS}
+  if path.exists():
+    if not path.is_file():  # A pipe would be waited for.
+      raise UnreadableVideo('is no file')
+    if not path.stat().st_size:
+      raise UnreadableVideo('is empty')
   try:
     with av.open(f'file:{path}', options=options) as container:
       if not container.streams.video:
