@@ -66,12 +66,12 @@ def test_inference_uses_running_statistics():
 
 
 def test_a_stack_is_a_sequence_of_calls():
-  variables, x = fresh(), RNG.normal(size=(5, 6, 3)).astype('f')
+  variables, x = fresh(), RNG.normal(size=(6, 5, 3)).astype('f')
   y, stats = train(variables, x, stacked=True)
   later = variables
-  for i, batch in enumerate(x):
-    want, state = train(later, batch)
-    np.testing.assert_allclose(y[i], want, atol=1e-6)
+  for i in range(5):
+    want, state = train(later, x[:, i])
+    np.testing.assert_allclose(y[:, i], want, atol=1e-6)
     later = {**variables, 'batch_stats': state}
   assert_close(stats, state, rtol=1e-6, atol=1e-6)
   assert stats['count'] == 9
@@ -88,17 +88,17 @@ def test_other_axes_than_the_last_are_pooled():
 @pytest.mark.parametrize('stacked', [False, True])
 def test_excluded_rows_influence_nothing(stacked):
   variables = fresh()
-  lead = (4,) if stacked else ()
-  x = RNG.normal(size=(*lead, 6, 3)).astype('f')
-  where = np.array([True, True, False, True, False, True])
+  x = RNG.normal(size=(6, 4, 3) if stacked else (6, 3)).astype('f')
+  rows = np.array([True, True, False, True, False, True])
+  where = rows[:, None] if stacked else rows
   y, stats = train(variables, x, where=where, stacked=stacked)
-  want, state = train(variables, x[..., where, :], stacked=stacked)
-  np.testing.assert_allclose(y[..., where, :], want, atol=1e-6)
+  want, state = train(variables, x[rows], stacked=stacked)
+  np.testing.assert_allclose(y[rows], want, atol=1e-6)
   assert_close(stats, state, rtol=1e-6, atol=1e-7)
   # To the last bit, whatever the excluded rows hold.
-  other = np.where(where[:, None], x, 1e30).astype('f')
+  other = np.where(where[..., None], x, 1e30).astype('f')
   y2, stats2 = train(variables, other, where=where, stacked=stacked)
-  np.testing.assert_array_equal(y2[..., where, :], y[..., where, :])
+  np.testing.assert_array_equal(y2[rows], y[rows])
   for name in stats:
     np.testing.assert_array_equal(stats2[name], stats[name])
 
@@ -121,10 +121,10 @@ def test_gradients_ignore_excluded_rows():
 
 
 def test_an_empty_batch_changes_no_statistic():
-  variables, x = fresh(), RNG.normal(size=(2, 4, 3)).astype('f')
-  where = np.array([[True] * 4, [False] * 4])
+  variables, x = fresh(), RNG.normal(size=(4, 2, 3)).astype('f')
+  where = np.array([[True, False]] * 4)
   y, stats = train(variables, x, where=where, stacked=True)
-  _, state = train(variables, x[0])
+  _, state = train(variables, x[:, 0])
   assert np.isfinite(y).all()
   assert_close(stats, state, rtol=1e-6)
 

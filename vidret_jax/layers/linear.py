@@ -46,7 +46,9 @@ class Numerics:
     """x @ kernel in `dtype`.
 
     The product is one of two matrices: with more axes XLA's CPU backend
-    transposes in the backward pass, a third of the time.
+    transposes in the backward pass, a third of the time. The batch has to be
+    the leading axis of x: merged behind another, it is no longer split over
+    devices.
     """
     y = jnp.dot(
       x.astype(self.dtype).reshape(math.prod(x.shape[:-1]), x.shape[-1]),

@@ -42,13 +42,13 @@ class BatchNorm(nn.Module):
     """Normalises x.
 
     Args:
-      x: [..., d], or [g, ..., d] with `stacked`.
+      x: [..., d], or [b, g, d] with `stacked`.
       train: batch statistics, and an update of the running ones.
       where: bool, broadcastable to x.shape[:-1]; False rows are left out of
         the statistics.
-      stacked: the leading axis holds g batches, each normalised on its own.
-        The running statistics receive g momentum updates in that order, in
-        closed form: r <- (1-p)^g r + p sum_i (1-p)^(g-1-i) s_i.
+      stacked: axis 1 holds g batches, each normalised on its own. The running
+        statistics receive g momentum updates in that order, in closed form:
+        r <- (1-p)^g r + p sum_i (1-p)^(g-1-i) s_i.
 
     Returns:
       The shape and type of x.
@@ -64,15 +64,14 @@ class BatchNorm(nn.Module):
       gain = scale / jnp.sqrt(var.value + self.eps)
       return ((wide - mean.value) * gain + bias).astype(x.dtype)
 
-    axes = tuple(range(int(stacked), x.ndim - 1))
-    keep = (slice(None),) * int(stacked) + (None,) * len(axes)
+    axes = (0,) if stacked else tuple(range(x.ndim - 1))
     if where is not None:
       where = jnp.broadcast_to(where, x.shape[:-1])[..., None]
     batch_mean = masks.masked_mean(wide, where, axes)
-    centred = wide - batch_mean[keep]
+    centred = wide - batch_mean
     batch_var = masks.masked_mean(centred * centred, where, axes)
     gain = scale / jnp.sqrt(batch_var + self.eps)
-    y = centred * gain[keep] + bias
+    y = centred * gain + bias
 
     if not self.is_initializing():
       shape = batch_mean.shape[:-1]

@@ -253,7 +253,13 @@ def _run_backward(kind, num, kept, slope):
     of_kernel(before[0], of_states),
     of_states.sum((0, 1)),
   )
-  of_x = num.dot(of_inputs, weights.input_kernel.T).astype(x.dtype)
+  # Not `num.dot`: merging steps and rows would give every device all rows.
+  of_x = jnp.einsum(
+    'lbg,dg->lbd',
+    of_inputs.astype(num.dtype),
+    weights.input_kernel.astype(num.dtype),
+    precision=num.precision,
+  ).astype(x.dtype)
   return of_x, of_weights, None
 
 

@@ -3,6 +3,10 @@
 
 A shared function g relates expert m to another (or two, or their mean); the
 relations of m, averaged over the experts a video really has, gate m.
+
+The batch comes first in every array, experts or relations second: a product
+merges the axes before its last, and only rows that were the leading axis stay
+divided over devices.
 """
 
 import itertools
@@ -58,7 +62,8 @@ class Chain(nn.Module):
     self.act = activation(self.activation)
 
   def hidden(self, x: Array, *, train: bool, where: Array | None) -> Array:
-    """Everything but the last linear map. [g, b, d] -> [g, b, d]."""
+    """Everything but the last linear map. [b, g, d] -> [b, g, d]."""
+    where = None if where is None else where[:, None]
     for i, linear in enumerate(self.linears):
       if self.norm:
         x = self.norms[i](x, train=train, where=where, stacked=True)
@@ -76,7 +81,7 @@ class Chain(nn.Module):
     return linear.part(x, 0) + bias
 
   def __call__(self, x: Array, *, train: bool, where: Array | None) -> Array:
-    """[g, b, d]: g batches, each normalised on its own, in this order."""
+    """[b, g, d]: g batches, each normalised on its own, in this order."""
     return self.last(self.hidden(x, train=train, where=where))
 
 
@@ -166,33 +171,33 @@ class CollaborativeGating(nn.Module):
     Returns:
       Per expert [b, d], of unit norm.
     """
-    have = available.astype(self.num.dtype).T
+    have = available.astype(self.num.dtype)
     if self.kind in STARS:
       return self._star(experts, have, train, where)
     return self._relate(experts, have, train, where)
 
-  def _relate(self, experts, have_mb, train, where):
+  def _relate(self, experts, have_bm, train, where):
     """Pairs and triplets."""
     count = len(experts)
-    e_mbd = jnp.stack(experts)
+    e_bmd = jnp.stack(experts, 1)
     roles = range(1, self._members())
-    head = self.g_in.part(e_mbd, 0) + self.g_in.offset()
-    rest = {r: self.g_in.part(e_mbd, r) for r in roles}
+    head = self.g_in.part(e_bmd, 0) + self.g_in.offset()
+    rest = {r: self.g_in.part(e_bmd, r) for r in roles}
     out = []
     for m, name in enumerate(self.names):
       others = self._partners(m, count)
-      z, a = head[m], have_mb[m]
+      z, a = head[:, m, None], have_bm[:, m, None]
       for role, index in zip(roles, zip(*others)):
-        z, a = z + _pick(rest[role], index), a * _pick(have_mb, index)
-      number = a.sum(0)[:, None]
+        z, a = z + _pick(rest[role], index), a * _pick(have_bm, index)
+      number = a.sum(1, keepdims=True)
       z = self.g.hidden(z, train=train, where=where)
-      total = jnp.einsum('gb,gbd->bd', a, z, precision=self.num.precision)
+      total = jnp.einsum('bg,bgd->bd', a, z, precision=self.num.precision)
       mean = total / (number + _EPS)
       mask = self.g.last(mean, number / (number + _EPS))
       out.append(self._gate(name, experts[m], mask, train, where))
       if self.sequential and m + 1 < count:
         rest = {
-          r: x.at[m].set(self.g_in.part(out[m], r)) for r, x in rest.items()
+          r: x.at[:, m].set(self.g_in.part(out[m], r)) for r, x in rest.items()
         }
     return out
 
@@ -207,18 +212,17 @@ class CollaborativeGating(nn.Module):
     keep_self = self.include_self and self.kind != 'legacy_2019'
     return [(q,) for q in everyone if keep_self or q != m]
 
-  def _star(self, experts, have_mb, train, where):
+  def _star(self, experts, have_bm, train, where):
     """Every expert related to the mean of the available ones."""
-    e_mbd = jnp.stack(experts)
-    have = have_mb[..., None]
-    mean = (e_mbd * have).sum(0) / have.sum(0)
+    e_bmd = jnp.stack(experts, 1)
+    have = have_bm[..., None]
+    mean = (e_bmd * have).sum(1) / have.sum(1)
     if self.kind == 'pairwise_star':
-      z = (
-        self.g_in.part(e_mbd, 0) + self.g_in.part(mean, 1) + self.g_in.offset()
-      )
+      z = self.g_in.part(mean, 1)[:, None] + self.g_in.offset()
+      z = self.g_in.part(e_bmd, 0) + z
     elif self.kind == 'pairwise_star_tensor':
-      left, right = self.reduce(e_mbd), self.reduce(mean)
-      outer = left[..., :, None] * right[None, :, None, :]
+      left, right = self.reduce(e_bmd), self.reduce(mean)
+      outer = left[..., :, None] * right[:, None, None, :]
       z = self.g_in(outer.reshape(*left.shape[:2], -1))
     else:
       act = activation(self.activation)
@@ -226,23 +230,24 @@ class CollaborativeGating(nn.Module):
         [
           mid(act(first.part(e, 0) + first.part(mean, 1) + first.offset()))
           for e, first, mid in zip(experts, self.g_in, self.g_mid)
-        ]
+        ],
+        axis=1,
       )
     masks = self.g(z, train=train, where=where) * have
     return [
-      self._gate(n, e, mask, train, where)
-      for n, e, mask in zip(self.names, experts, masks)
+      self._gate(n, e, masks[:, m], train, where)
+      for m, (n, e) in enumerate(zip(self.names, experts))
     ]
 
   def _gate(self, name, expert, mask, train, where):
     if self.kind == 'legacy_2019':
       mask = self.h_in(mask)
-    mask = self.h(mask[None], train=train, where=where)[0]
+    mask = self.h(mask[:, None], train=train, where=where)[:, 0]
     return self.units[name](expert, mask, train=train, where=where)
 
 
 def _pick(x: Array, index: tuple[int, ...]) -> Array:
-  """x[index]; the common case of all rows in order costs nothing."""
-  if index == tuple(range(len(x))):
+  """x[:, index]; the common case of all in order costs nothing."""
+  if index == tuple(range(x.shape[1])):
     return x
-  return jnp.asarray(x)[np.array(index)]
+  return x[:, np.array(index)]
