@@ -292,7 +292,7 @@ class HapVr(base.Retriever):
     """
     if self.features_only and not train and not self.is_initializing():
       return x.astype(self.num.dtype)
-    if x.shape[-1] != self.dim:
+    if (self.attention or self.bits) and x.shape[-1] != self.dim:
       raise ValueError(
         f'regions of {x.shape[-1]} values, expected model.dim={self.dim}: the '
         'weights are of another extractor, or set --config.model.dim.'
