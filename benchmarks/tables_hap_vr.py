@@ -174,6 +174,14 @@ def hap_vr_input():
       f'{nets["regions_and_labels_frames_per_second"]:.1f} frames/s',
     ],
   ]
+  rows += [
+    [
+      f'a pair of views, {way["way"]}',
+      f'{1 / way["processor_seconds_per_pair"]:,.1f} a second',
+    ]
+    for way in stored('augment_input')['ways']
+    if way['threads'] == 1
+  ]
   return grid(['one core', ''], rows)
 
 
