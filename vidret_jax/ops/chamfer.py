@@ -147,6 +147,22 @@ def dot(a: Array, b: Array, precision: str | None, wide: jnp.dtype) -> Array:
   )
 
 
+def dot_slopes(
+  slope: Array, a: Array, b: Array, precision: str | None, wide: jnp.dtype
+) -> tuple[Array, Array]:
+  """Slopes [n, d], [m, d] of the operands of `dot` by that [n, m] of it."""
+  return tuple(
+    jax.lax.dot_general(
+      slope,
+      x,
+      (((axis,), (0,)), ((), ())),
+      precision=precision,
+      preferred_element_type=wide,
+    )
+    for axis, x in ((1, b), (0, a))
+  )
+
+
 def _tiles(rows, columns):
   """Cuts columns [m, s, d] into tiles [count, width, s, d], zeros at the end.
 
@@ -245,19 +261,8 @@ def _chamfer_backward(precision, wide, kept, grad):
     tile, which, grad = xs
     share = jnp.where(which[:, :, None] == regions, grad[:, None], 0)
     share = share.reshape(r * n, s * width).astype(rows.dtype)
-    d_rows = jnp.dot(
-      share,
-      tile.swapaxes(0, 1).reshape(s * width, d),
-      precision=precision,
-      preferred_element_type=wide,
-    )
-    d_tile = jax.lax.dot_general(
-      share,
-      flat,
-      (((0,), (0,)), ((), ())),
-      precision=precision,
-      preferred_element_type=wide,
-    )
+    tile = tile.swapaxes(0, 1).reshape(s * width, d)
+    d_rows, d_tile = dot_slopes(share, flat, tile, precision, wide)
     return total + d_rows, d_tile.reshape(s, width, d).swapaxes(0, 1)
 
   start = jnp.zeros((r * n, d), wide)

@@ -207,8 +207,7 @@ def _slopes(one, other, which, slopes, *, t, precision):
       share = share + jnp.where(mine, slopes[1][:, None], 0)
     share = share.reshape(r * p, r * width).astype(one.dtype)
     tile = tile.reshape(r * width, d)
-    d_one = _product(share, tile, 1, precision, wide)
-    d_tile = _product(share, flat, 0, precision, wide)
+    d_one, d_tile = chamfer.dot_slopes(share, flat, tile, precision, wide)
     return total + d_one, d_tile.reshape(r, width, d)
 
   cells = [jnp.moveaxis(s.reshape(p, -1, width), 1, 0) for s in slopes]
@@ -217,14 +216,3 @@ def _slopes(one, other, which, slopes, *, t, precision):
   )
   d_other = jnp.moveaxis(d_tiles, 0, 1).reshape(other.shape)
   return d_one.reshape(one.shape), d_other
-
-
-def _product(a, b, axis, precision, wide):
-  """Sums over an axis of `a` and the first one of `b`."""
-  return jax.lax.dot_general(
-    a,
-    b,
-    (((axis,), (0,)), ((), ())),
-    precision=precision,
-    preferred_element_type=wide,
-  )
