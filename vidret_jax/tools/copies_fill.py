@@ -3,14 +3,11 @@
 
 from collections.abc import Sequence
 import os
-import pathlib
-import tempfile
 import time
 
 import numpy as np
 from rich.console import Console
 
-from vidret_jax import config_lib as cl
 from vidret_jax.search import index as index_lib
 from vidret_jax.tools import copies_eyes, copies_index, copies_model
 from vidret_jax.tools import index as index_tool
@@ -31,27 +28,9 @@ def open_index(
     BadIndex: it is damaged, or of another frozen network or folder.
     FileExistsError: `out` holds something else.
   """
-  videos = str(pathlib.Path(videos).absolute())
-  made = dict(recipe=trained.recipe, fingerprint=trained.fingerprint)
-  index = index_tool.reopen(out, videos, **made)
-  if index is not None:
-    return index
-  with tempfile.TemporaryDirectory(prefix='vidret_index_') as folder:
-    config = pathlib.Path(folder) / 'config.json'
-    cl.save(trained.config, str(config))
-    return index_lib.Index.create(
-      out,
-      coarse=trained.model.COARSE,
-      dtype=dtype,
-      about=dict(
-        videos=videos,
-        weights=trained.source,
-        select=trained.select,
-        parts=trained.parts,
-      ),
-      files={'config.json': config},
-      **made,
-    )
+  return index_tool.reopen_or_create(
+    out, trained, videos, dtype, parts=trained.parts
+  )
 
 
 def folder_bytes(index: index_lib.Index) -> int:

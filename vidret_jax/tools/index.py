@@ -60,19 +60,44 @@ def open_index(out, trained, videos, tokenizer, dtype):
     BadIndex: it is damaged, or of other weights, or of another folder.
     FileExistsError: `out` holds something else.
   """
+
+  def write(folder):
+    path = folder / TOKENIZER
+    trained_lib.write_tokenizer(
+      trained_lib.tokenizer_file(trained.config, tokenizer),
+      path,
+      trained.model,
+    )
+    return {TOKENIZER: path}
+
+  return reopen_or_create(
+    out, trained, videos, dtype, write, max_words=trained.max_words
+  )
+
+
+def reopen_or_create(out, trained, videos, dtype, write=lambda _: {}, **about):
+  """The index in `out`, or a new one with the config of its network.
+
+  Args:
+    out: its folder.
+    trained: what encodes videos: model, config, recipe, fingerprint, source.
+    videos: the folder of videos.
+    dtype: of the fine part of a new index.
+    write: writes further files of a new index into a folder: {name: file}.
+    **about: further facts of a new index.
+
+  Raises:
+    BadIndex: it is damaged, or of other weights, or of another folder.
+    FileExistsError: `out` holds something else.
+  """
   videos = str(pathlib.Path(videos).absolute())
   made = dict(recipe=trained.recipe, fingerprint=trained.fingerprint)
   index = reopen(out, videos, **made)
   if index is not None:
     return index
   with tempfile.TemporaryDirectory(prefix='vidret_index_') as folder:
-    files = {n: pathlib.Path(folder) / n for n in ('config.json', TOKENIZER)}
-    cl.save(trained.config, str(files['config.json']))
-    trained_lib.write_tokenizer(
-      trained_lib.tokenizer_file(trained.config, tokenizer),
-      files[TOKENIZER],
-      trained.model,
-    )
+    config = pathlib.Path(folder) / 'config.json'
+    cl.save(trained.config, str(config))
     return index_lib.Index.create(
       out,
       coarse=trained.model.COARSE,
@@ -81,9 +106,9 @@ def open_index(out, trained, videos, tokenizer, dtype):
         videos=videos,
         weights=trained.source,
         select=trained.select,
-        max_words=trained.max_words,
+        **about,
       ),
-      files=files,
+      files={'config.json': config} | write(pathlib.Path(folder)),
       **made,
     )
 
